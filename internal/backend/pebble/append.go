@@ -1,0 +1,135 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+// Append implements backend.Log. All entries are stored by one commit, or none.
+func (db *DB) Append(ctx context.Context, entries []backend.Entry) ([]backend.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	results := make([]backend.Result, len(entries))
+	batch, last, err := db.prepare(entries, results)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = batch.Close() }()
+	began := time.Now()
+	if err := batch.SyncWait(); err != nil {
+		return nil, fmt.Errorf("pebble: commit: %w", err)
+	}
+	db.commit.Add(int64(time.Since(began)))
+	db.advance(last)
+	return results, nil
+}
+
+// advance raises the watermark. The WAL is synced in order: when a commit is
+// durable, so are all before it.
+func (db *DB) advance(last parley.Seq) {
+	for {
+		now := db.durable.Load()
+		if uint64(last) <= now || db.durable.CompareAndSwap(now, uint64(last)) {
+			return
+		}
+	}
+}
+
+// prepare numbers and encodes the entries and queues their commit, so that
+// commits are in the order of their seqs.
+func (db *DB) prepare(entries []backend.Entry, results []backend.Result) (*pebble.Batch, parley.Seq, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	batch := db.db.NewBatch()
+	now := db.opt.Now().Truncate(time.Microsecond)
+	if err := db.stage(batch, entries, results, now); err != nil {
+		return nil, 0, fmt.Errorf("pebble: prepare: %w", err)
+	}
+	if err := db.putLast(batch); err != nil {
+		return nil, 0, fmt.Errorf("pebble: prepare: %w", err)
+	}
+	if err := db.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
+		return nil, 0, fmt.Errorf("pebble: commit: %w", err)
+	}
+	return batch, db.last, nil
+}
+
+func (db *DB) putLast(batch *pebble.Batch) error {
+	v := binary.BigEndian.AppendUint64(nil, uint64(db.last))
+	return batch.Set(metaKey("last"), binary.BigEndian.AppendUint64(v, uint64(db.keys)), nil)
+}
+
+// stage writes the entries into batch: groups them by stream, gives each group
+// consecutive seqs, and ends a block where it is full.
+func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []backend.Result, now time.Time) error {
+	b := &db.build
+	b.reset(now)
+	known := dedup{db: db, batch: batch, now: now}
+	for i := range entries {
+		if entries[i].Key != "" {
+			fresh, err := known.check(&entries[i], &results[i], i)
+			if err != nil {
+				return err
+			}
+			if !fresh {
+				continue
+			}
+		}
+		b.add(i, entries[i].Message.Topic)
+	}
+	for g := range b.used {
+		if err := db.stageGroup(batch, &b.groups[g], entries, results); err != nil {
+			return err
+		}
+	}
+	return known.finish(entries, results)
+}
+
+// stageGroup writes one stream's messages as blocks.
+func (db *DB) stageGroup(batch *pebble.Batch, g *group, entries []backend.Entry, results []backend.Result) error {
+	b := &db.build
+	first := max(db.last+1, parley.Seq(max(0, b.time)))
+	if first+parley.Seq(len(g.entries)) >= parley.MaxSeq {
+		return fmt.Errorf("the clock says %d µs, beyond the last seq: %w", b.time, parley.ErrUnavailable)
+	}
+	b.begin()
+	var prev *parley.Message
+	seq := first
+	for _, i := range g.entries {
+		m := entries[i].Message
+		m.Seq, m.Time = seq, b.now
+		results[i].Seq = seq
+		path := string(m.Topic[1+len(g.stream):])
+		b.message(m, prev, path)
+		prev = m
+		seq++
+		if b.full() {
+			if err := db.flush(batch, g.stream, first); err != nil {
+				return err
+			}
+			first, prev = seq, nil
+			b.begin()
+		}
+	}
+	db.last = seq - 1
+	return db.flush(batch, g.stream, first)
+}
+
+func (db *DB) flush(batch *pebble.Batch, s parley.Stream, first parley.Seq) error {
+	if t := db.totals[s]; t != nil {
+		t.messages += db.build.head.count
+		t.bytes += db.build.head.size
+	}
+	return db.build.flush(batch, s, first)
+}

@@ -1,0 +1,156 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+const maxKeyBytes = 512
+
+// Get implements backend.KV.
+func (db *DB) Get(ctx context.Context, key string) (backend.Record, error) {
+	if err := errors.Join(ctx.Err(), checkKey(key)); err != nil {
+		return backend.Record{}, err
+	}
+	return db.record(key)
+}
+
+// record reads a record that has not expired.
+func (db *DB) record(key string) (backend.Record, error) {
+	v, err := db.get(recordKey(key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return backend.Record{}, fmt.Errorf("record %q: %w", key, parley.ErrNotFound)
+	}
+	if err != nil {
+		return backend.Record{}, fmt.Errorf("pebble: get: %w", err)
+	}
+	r, err := readRecord(key, v)
+	if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Now()) {
+		return backend.Record{}, fmt.Errorf("record %q: %w", key, parley.ErrNotFound)
+	}
+	return r, err
+}
+
+// Put implements backend.KV.
+func (db *DB) Put(ctx context.Context, r backend.Record) (uint64, error) {
+	if err := errors.Join(ctx.Err(), checkKey(r.Key)); err != nil {
+		return 0, err
+	}
+	rev, err := db.change(r.Key, r.Rev, func(b *pebble.Batch, rev uint64) error {
+		v := binary.BigEndian.AppendUint64(nil, rev)
+		expires := int64(0)
+		if !r.Expires.IsZero() {
+			expires = r.Expires.UnixMicro()
+		}
+		v = binary.BigEndian.AppendUint64(v, uint64(expires))
+		return b.Set(recordKey(r.Key), append(v, r.Value...), nil)
+	})
+	if errors.Is(err, parley.ErrNotFound) {
+		return 0, fmt.Errorf("record %q is gone: %w", r.Key, parley.ErrConflict)
+	}
+	return rev, err
+}
+
+// Delete implements backend.KV.
+func (db *DB) Delete(ctx context.Context, key string, rev uint64) error {
+	if err := errors.Join(ctx.Err(), checkKey(key)); err != nil {
+		return err
+	}
+	if rev == 0 {
+		return fmt.Errorf("record %q: delete needs a revision: %w", key, parley.ErrInvalid)
+	}
+	_, err := db.change(key, rev, func(b *pebble.Batch, _ uint64) error {
+		return b.Delete(recordKey(key), nil)
+	})
+	return err
+}
+
+// change compares and sets. Revisions are taken from the store's one counter, so
+// that a record made again never has a revision of its earlier life.
+func (db *DB) change(key string, rev uint64, write func(b *pebble.Batch, rev uint64) error) (uint64, error) {
+	db.kv.Lock()
+	defer db.kv.Unlock()
+	old, err := db.record(key)
+	switch {
+	case err != nil && !errors.Is(err, parley.ErrNotFound):
+		return 0, err
+	case err != nil && rev != 0:
+		return 0, err
+	case old.Rev != rev:
+		return 0, fmt.Errorf("record %q has revision %d, not %d: %w", key, old.Rev, rev, parley.ErrConflict)
+	}
+	batch := db.db.NewBatch()
+	defer func() { _ = batch.Close() }()
+	db.mu.Lock()
+	db.last = max(db.last+1, parley.Seq(max(0, db.opt.Now().UnixMicro())))
+	next := db.last
+	err = errors.Join(write(batch, uint64(next)), db.putLast(batch))
+	if err == nil {
+		err = db.db.ApplyNoSyncWait(batch, pebble.Sync)
+	}
+	db.mu.Unlock()
+	if err == nil {
+		err = batch.SyncWait()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("pebble: put: %w", err)
+	}
+	db.advance(next)
+	return uint64(next), nil
+}
+
+// Scan implements backend.KV.
+func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[backend.Record, error] {
+	return func(yield func(backend.Record, error) bool) {
+		lower := recordKey(prefix)
+		it, err := db.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+		if err != nil {
+			yield(backend.Record{}, fmt.Errorf("pebble: scan: %w", err))
+			return
+		}
+		defer func() { _ = it.Close() }()
+		for it.First(); it.Valid(); it.Next() {
+			r, err := readRecord(string(it.Key()[1:]), it.Value())
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Now()) {
+				continue
+			}
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+		if err := it.Error(); err != nil {
+			yield(backend.Record{}, fmt.Errorf("pebble: scan: %w", err))
+		}
+	}
+}
+
+func readRecord(key string, v []byte) (backend.Record, error) {
+	if len(v) < 16 {
+		return backend.Record{}, fmt.Errorf("record %q: %w", key, errCorrupt)
+	}
+	r := backend.Record{Key: key, Rev: binary.BigEndian.Uint64(v), Value: append([]byte{}, v[16:]...)}
+	if t := int64(binary.BigEndian.Uint64(v[8:])); t != 0 {
+		r.Expires = time.UnixMicro(t)
+	}
+	return r, nil
+}
+
+func checkKey(key string) error {
+	if key == "" || len(key) > maxKeyBytes || strings.IndexByte(key, 0) >= 0 {
+		return fmt.Errorf("record key must have 1 to %d bytes and no NUL: %w", maxKeyBytes, parley.ErrInvalid)
+	}
+	return nil
+}
