@@ -1,0 +1,178 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+// Config says what a broker stands on and what bounds it. Zero fields take the
+// defaults of the comments.
+type Config struct {
+	// Log keeps the messages.
+	Log backend.Log
+	// Logger receives what goes wrong; slog.Default().
+	Logger *slog.Logger
+	// Limits bound each session: 1 MiB a message, 1,000 messages a batch, 1,000
+	// subscriptions, 1,000 messages a page of history.
+	Limits Limits
+	// QueueBytes bounds what waits to be stored; 64 MiB. Beyond it, publishing
+	// fails with ErrOverloaded.
+	QueueBytes int
+	// SessionBytes bounds what one session has published and not been answered,
+	// and separately the answers that it has not taken; 1 MiB. Beyond it, its
+	// requests wait, and so does its client.
+	SessionBytes int
+	// TailBytes bounds the newest messages kept in memory for live readers;
+	// 16 MiB.
+	TailBytes int
+	// Retention rules; the first that matches a stream counts. Without a rule a
+	// stream is kept for ever.
+	Retention []Rule
+	// RetentionInterval is how often they are applied; a minute.
+	RetentionInterval time.Duration
+}
+
+// ErrOverloaded is a publish refused because too much waits to be stored.
+var ErrOverloaded = fmt.Errorf("the publish queue is full, try again: %w", parley.ErrUnavailable)
+
+// Broker connects sessions to a log. Its methods may be called concurrently.
+type Broker struct {
+	cfg   Config
+	log   backend.Log
+	queue *queue
+	feeds *feeds
+	stats counters
+
+	mu       sync.Mutex
+	sessions map[*Session]struct{}
+}
+
+// New makes a broker; nothing is stored before Run.
+func New(cfg Config) *Broker {
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.QueueBytes = cmp.Or(cfg.QueueBytes, 64<<20)
+	cfg.SessionBytes = cmp.Or(cfg.SessionBytes, 1<<20)
+	cfg.TailBytes = cmp.Or(cfg.TailBytes, 16<<20)
+	cfg.RetentionInterval = cmp.Or(cfg.RetentionInterval, time.Minute)
+	l := &cfg.Limits
+	l.MessageBytes = cmp.Or(l.MessageBytes, 1<<20)
+	l.BatchMessages = cmp.Or(l.BatchMessages, 1000)
+	l.Subscriptions = cmp.Or(l.Subscriptions, 1000)
+	l.HistoryMessages = cmp.Or(l.HistoryMessages, 1000)
+	l.DedupWindow = cmp.Or(l.DedupWindow, 24*time.Hour)
+	return &Broker{
+		cfg:      cfg,
+		log:      cfg.Log,
+		queue:    newQueue(cfg.QueueBytes),
+		feeds:    newFeeds(cfg.TailBytes),
+		sessions: map[*Session]struct{}{},
+	}
+}
+
+// Limits returns the limits in force.
+func (b *Broker) Limits() Limits { return b.cfg.Limits }
+
+// Run stores what is published, delivers it, and applies retention, until ctx
+// ends; what waits then is refused as unavailable.
+func (b *Broker) Run(ctx context.Context) error {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	stored := make(chan *commit, 1)
+	tasks.Go(func() { b.deliver(stored) })
+	tasks.Go(func() { b.retain(ctx) })
+	defer close(stored)
+	stop := context.AfterFunc(ctx, b.queue.close)
+	defer stop()
+	for {
+		c := b.queue.take()
+		if c == nil {
+			return nil
+		}
+		b.store(context.WithoutCancel(ctx), c)
+		stored <- c
+	}
+}
+
+// store appends a commit's messages to the log and sets their results.
+func (b *Broker) store(ctx context.Context, c *commit) {
+	began := time.Now()
+	results, err := b.log.Append(ctx, c.entries)
+	if err != nil {
+		b.cfg.Logger.Error("cannot store messages", "messages", len(c.entries), "error", err)
+		if !errors.Is(err, parley.ErrUnavailable) {
+			err = fmt.Errorf("storing failed: %w", parley.ErrUnavailable)
+		}
+	}
+	for i, p := range c.publications {
+		if err != nil {
+			p.Result.Err = err
+		} else {
+			p.Result = results[i]
+		}
+	}
+	b.stats.committed(c, time.Since(began), err)
+}
+
+// deliver hands each stored commit to the feeds and answers its publishers, in
+// the order of the commits.
+func (b *Broker) deliver(stored <-chan *commit) {
+	var messages []*parley.Message
+	for c := range stored {
+		messages = messages[:0]
+		for _, p := range c.publications {
+			if p.Result.Err == nil && !p.Result.Duplicate {
+				messages = append(messages, &p.Message)
+			}
+		}
+		b.feeds.add(messages)
+		clear(messages)
+		for _, s := range c.submissions {
+			s.answer()
+		}
+	}
+}
+
+// Publish stores messages on behalf of no session, and returns when all have
+// their results.
+func (b *Broker) Publish(ctx context.Context, p *Publish) error {
+	for i := range p.Messages {
+		b.cfg.Limits.check(&p.Messages[i])
+	}
+	done := make(chan struct{})
+	s := &submission{publishes: []*Publish{p}, answer: func() { close(done) }}
+	s.measure()
+	if err := b.queue.push(s); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Goodbye tells every session the event that bye makes for it; each ends once
+// it has been told all that came before.
+func (b *Broker) Goodbye(bye func() *Bye) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for s := range b.sessions {
+		s.Bye(bye())
+	}
+}
+
+// end is the log's durable end, from which cursors of s are handed out: at least
+// the stream's last seq.
+func (b *Broker) end(ctx context.Context, s parley.Stream, last parley.Seq) (parley.Seq, error) {
+	page, err := b.log.Read(ctx, backend.Query{Stream: s, After: last, Limit: 1})
+	return max(page.Next, last), err
+}

@@ -1,0 +1,135 @@
+package broker
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+// What one commit takes at most. The first submission always fits.
+const (
+	commitMessages = 16384
+	commitBytes    = 8 << 20
+)
+
+// submission is what one publisher handed over at once.
+type submission struct {
+	publishes []*Publish
+	bytes     int
+	messages  int
+	answer    func() // called when all results are set
+}
+
+func (s *submission) measure() {
+	for _, p := range s.publishes {
+		for i := range p.Messages {
+			s.bytes += p.Messages[i].Message.Size()
+		}
+		s.messages += len(p.Messages)
+	}
+}
+
+// commit is what is stored together.
+type commit struct {
+	submissions  []*submission
+	publications []*Publication // of the submissions, without the refused ones
+	entries      []backend.Entry
+}
+
+// queue holds what waits to be stored, up to a bound.
+type queue struct {
+	mu      sync.Mutex
+	filled  sync.Cond
+	waiting []*submission
+	bytes   int
+	bound   int
+	closed  bool
+}
+
+func newQueue(bound int) *queue {
+	q := &queue{bound: bound}
+	q.filled.L = &q.mu
+	return q
+}
+
+// push adds s, or fails with ErrOverloaded, or when the broker has stopped.
+func (q *queue) push(s *submission) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return fmt.Errorf("the server is stopping: %w", parley.ErrUnavailable)
+	}
+	if q.bytes > 0 && q.bytes+s.bytes > q.bound {
+		return ErrOverloaded
+	}
+	q.bytes += s.bytes
+	q.waiting = append(q.waiting, s)
+	q.filled.Signal()
+	return nil
+}
+
+// take waits for submissions and returns as many as one commit takes; nil when
+// the queue was closed and is empty.
+func (q *queue) take() *commit {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) == 0 {
+		if q.closed {
+			return nil
+		}
+		q.filled.Wait()
+	}
+	n, bytes, messages := 0, 0, 0
+	for _, s := range q.waiting {
+		if n > 0 && (bytes+s.bytes > commitBytes || messages+s.messages > commitMessages) {
+			break
+		}
+		n++
+		bytes += s.bytes
+		messages += s.messages
+	}
+	c := &commit{submissions: append([]*submission(nil), q.waiting[:n]...)}
+	c.gather(messages)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	q.bytes -= bytes
+	return c
+}
+
+func (c *commit) gather(messages int) {
+	c.publications = make([]*Publication, 0, messages)
+	c.entries = make([]backend.Entry, 0, messages)
+	for _, s := range c.submissions {
+		for _, p := range s.publishes {
+			for i := range p.Messages {
+				m := &p.Messages[i]
+				if m.Result.Err != nil {
+					continue
+				}
+				e := backend.Entry{Message: &m.Message}
+				if m.Producer != "" && m.Message.ID != "" {
+					e.Key = m.Producer + "\x00" + m.Message.ID
+				}
+				c.publications = append(c.publications, m)
+				c.entries = append(c.entries, e)
+			}
+		}
+	}
+}
+
+// close makes push fail; what was pushed is still taken.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.filled.Broadcast()
+}
+
+func (q *queue) used() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes
+}

@@ -1,0 +1,66 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+// Rule says what a stream keeps. A zero bound keeps everything.
+type Rule struct {
+	// Stream is a stream's name, or "*" for every one that no earlier rule
+	// names, the server's own excepted.
+	Stream   string
+	Age      time.Duration
+	Bytes    int64
+	Messages int
+}
+
+func (r Rule) matches(s parley.Stream) bool {
+	return r.Stream == string(s) || r.Stream == "*" && !s.Topic().Reserved()
+}
+
+// retain applies the rules now and then.
+func (b *Broker) retain(ctx context.Context) {
+	if len(b.cfg.Retention) == 0 {
+		return
+	}
+	tick := time.NewTicker(b.cfg.RetentionInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := b.Retain(ctx); err != nil && ctx.Err() == nil {
+				b.cfg.Logger.Error("cannot apply retention", "error", err)
+			}
+		}
+	}
+}
+
+// Retain applies the retention rules to all streams now.
+func (b *Broker) Retain(ctx context.Context) error {
+	for s, err := range b.log.Streams(ctx) {
+		if err != nil {
+			return err
+		}
+		for _, r := range b.cfg.Retention {
+			if !r.matches(s) {
+				continue
+			}
+			keep := backend.Retention{Messages: r.Messages, Bytes: r.Bytes}
+			if r.Age > 0 {
+				keep.Before = time.Now().Add(-r.Age)
+			}
+			if _, err := b.log.Trim(ctx, s, keep); err != nil {
+				return err
+			}
+			b.stats.trimmed.Add(1)
+			break
+		}
+	}
+	return nil
+}

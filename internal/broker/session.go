@@ -1,0 +1,434 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+// SessionConfig says who a session is and how to wake it.
+type SessionConfig struct {
+	Identity parley.Identity
+	// Params are compared with messages' filters.
+	Params map[string]string
+	// Wake is called when there are events to take and nobody is taking them:
+	// whoever is woken calls Next until it returns none. It must not block and
+	// must not call the session.
+	Wake func()
+}
+
+// Session is one conversation with one client. One goroutine makes requests,
+// another, when woken, takes the events; Bye and Stop may be called by any.
+type Session struct {
+	broker *Broker
+	cfg    SessionConfig
+
+	mu     sync.Mutex
+	room   sync.Cond // there is room for a request again
+	outbox []Event   // answers, in order
+	ready  []*Subscription
+	subs   []*Subscription
+	nextID uint64
+	unsent int  // bytes of publishes whose answer was not taken
+	queued int  // bytes of other answers that were not taken
+	awake  bool // someone takes events
+	closed bool
+	bye    *Bye
+}
+
+// NewSession begins a session. Close ends it.
+func (b *Broker) NewSession(cfg SessionConfig) *Session {
+	if cfg.Params == nil {
+		cfg.Params = map[string]string{}
+	}
+	s := &Session{broker: b, cfg: cfg}
+	s.room.L = &s.mu
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sessions[s] = struct{}{}
+	return s
+}
+
+// Identity is who the session is.
+func (s *Session) Identity() parley.Identity { return s.cfg.Identity }
+
+// Stop makes requests do nothing any more, and those that wait return. Wake is
+// not called again.
+func (s *Session) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.ready, s.outbox = nil, nil
+	s.room.Broadcast()
+}
+
+// Close ends the session and its subscriptions. No request may be in progress.
+func (s *Session) Close() {
+	s.Stop()
+	b := s.broker
+	b.mu.Lock()
+	delete(b.sessions, s)
+	b.mu.Unlock()
+	s.mu.Lock()
+	subs := s.subs
+	s.subs = nil
+	s.mu.Unlock()
+	for _, u := range subs {
+		s.detach(u)
+	}
+}
+
+// Bye ends the conversation from the server's side: what is in progress is
+// answered, then e is the last event.
+func (s *Session) Bye(e *Bye) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bye == nil {
+		s.bye = e
+	}
+	s.room.Broadcast()
+	s.wakeLocked()
+}
+
+// Reply adds an event to those to be taken. It waits while the client does not
+// take its answers. Cost is about how many bytes the event holds.
+func (s *Session) Reply(e Event, cost int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.queued > s.broker.cfg.SessionBytes && !s.closed {
+		s.room.Wait()
+	}
+	if s.closed {
+		return
+	}
+	s.queued += cost + 128
+	s.outbox = append(s.outbox, e)
+	s.wakeLocked()
+}
+
+// Publish has the messages of all requests stored, in order, and does not wait
+// for it: each request is answered by a Published event. It waits while too much
+// of this session's is unanswered.
+func (s *Session) Publish(requests []*Publish) {
+	sub := &submission{publishes: requests}
+	sub.measure()
+	sub.answer = func() { s.answer(sub) }
+	for _, r := range requests {
+		for i := range r.Messages {
+			s.broker.cfg.Limits.check(&r.Messages[i])
+		}
+	}
+	s.mu.Lock()
+	for s.unsent > s.broker.cfg.SessionBytes && !s.closed && s.bye == nil {
+		s.room.Wait()
+	}
+	stopped := s.closed || s.bye != nil
+	s.unsent += sub.bytes
+	s.mu.Unlock()
+	err := fmt.Errorf("the server is stopping: %w", parley.ErrUnavailable)
+	if !stopped {
+		err = s.broker.queue.push(sub)
+	}
+	if err != nil {
+		s.broker.stats.refuse(sub)
+		sub.refuse(err)
+		s.answer(sub)
+	}
+}
+
+func (s *submission) refuse(err error) {
+	for _, p := range s.publishes {
+		for i := range p.Messages {
+			if m := &p.Messages[i]; m.Result.Err == nil {
+				m.Result.Err = err
+			}
+		}
+	}
+}
+
+// published is an answer on its way, with what it counts in Session.unsent.
+type published struct {
+	Published
+	bytes int
+}
+
+// answer tells the session what became of its messages.
+func (s *Session) answer(sub *submission) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.outbox = append(s.outbox, &published{Published{sub.publishes}, sub.bytes})
+	s.wakeLocked()
+}
+
+// check applies the rules for a message; its result tells.
+func (l Limits) check(p *Publication) {
+	m := &p.Message
+	switch {
+	case p.Result.Err != nil:
+	case m.Topic.Reserved():
+		p.Result.Err = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
+	case len(m.Body) > l.MessageBytes:
+		p.Result.Err = fmt.Errorf("the body has %d bytes, more than %d: %w", len(m.Body), l.MessageBytes, parley.ErrInvalid)
+	case len(m.Header) > parley.MaxHeaderBytes:
+		p.Result.Err = fmt.Errorf("the header has %d bytes, more than %d: %w", len(m.Header), parley.MaxHeaderBytes, parley.ErrInvalid)
+	case len(m.ID) > parley.MaxIDBytes:
+		p.Result.Err = fmt.Errorf("the id has %d bytes, more than %d: %w", len(m.ID), parley.MaxIDBytes, parley.ErrInvalid)
+	case len(m.Filters) > parley.MaxFilters:
+		p.Result.Err = fmt.Errorf("more than %d filters: %w", parley.MaxFilters, parley.ErrInvalid)
+	}
+}
+
+// Subscribe begins a subscription; it is answered by Subscribed or Failed.
+func (s *Session) Subscribe(r Subscribe) {
+	if r.Topic.Reserved() {
+		s.Reply(&Failed{r.Ref, fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)}, 0)
+		return
+	}
+	u := newSubscription(s, r)
+	s.mu.Lock()
+	if s.closed || s.bye != nil {
+		s.mu.Unlock()
+		return
+	}
+	var old *Subscription
+	if i := s.findLocked(0, r.Topic); r.Replace && !r.ReplayOnly && i >= 0 {
+		old = s.removeLocked(i)
+	}
+	if len(s.subs) >= s.broker.cfg.Limits.Subscriptions {
+		s.mu.Unlock()
+		s.Reply(&Failed{r.Ref, fmt.Errorf("more than %d subscriptions: %w", s.broker.cfg.Limits.Subscriptions, parley.ErrInvalid)}, 0)
+		return
+	}
+	s.nextID++
+	u.ID = s.nextID
+	s.subs = append(s.subs, u)
+	s.mu.Unlock()
+	if old != nil {
+		s.detach(old)
+	}
+	s.broker.stats.subscriptions.Add(1)
+	u.attached = parley.Seq(s.broker.feeds.dispatched.Load())
+	if !r.ReplayOnly {
+		u.attached = s.broker.feeds.attach(u)
+	}
+	s.ring(u)
+}
+
+// Unsubscribe ends the subscription with that id or, if id is 0, the one to
+// topic that is live or will be. It is answered by Unsubscribed, or by Failed
+// unless quiet.
+func (s *Session) Unsubscribe(ref string, id uint64, topic parley.Topic, quiet bool) {
+	s.mu.Lock()
+	i := s.findLocked(id, topic)
+	if i < 0 {
+		s.mu.Unlock()
+		if !quiet {
+			s.Reply(&Failed{ref, fmt.Errorf("no such subscription: %w", parley.ErrNotFound)}, 0)
+		}
+		return
+	}
+	u := s.removeLocked(i)
+	s.mu.Unlock()
+	s.detach(u)
+	s.Reply(&Unsubscribed{ref, u}, 0)
+}
+
+func (s *Session) findLocked(id uint64, topic parley.Topic) int {
+	return slices.IndexFunc(s.subs, func(u *Subscription) bool {
+		if id != 0 {
+			return u.ID == id
+		}
+		return u.Topic == topic && !u.request.ReplayOnly
+	})
+}
+
+func (s *Session) removeLocked(i int) *Subscription {
+	u := s.subs[i]
+	u.canceled = true
+	s.subs = slices.Delete(s.subs, i, i+1)
+	return u
+}
+
+func (s *Session) detach(u *Subscription) {
+	if u.feed != nil {
+		s.broker.feeds.detach(u)
+	}
+	s.broker.stats.subscriptions.Add(-1)
+}
+
+// ring says that u has something to do.
+func (s *Session) ring(u *Subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || u.canceled || u.queued {
+		return
+	}
+	u.queued = true
+	s.ready = append(s.ready, u)
+	s.wakeLocked()
+}
+
+// wakeLocked calls Wake under the lock, so that none is under way when Close
+// returns.
+func (s *Session) wakeLocked() {
+	if !s.awake && !s.closed {
+		s.awake = true
+		s.cfg.Wake()
+	}
+}
+
+// takeBytes bounds what Next takes at once.
+const takeBytes = 256 << 10
+
+// Next appends the events that are due to dst, about 256 KiB of them. When it
+// appends none, the caller has to wait until it is woken.
+func (s *Session) Next(ctx context.Context, dst []Event) []Event {
+	n := len(dst)
+	for {
+		var ready []*Subscription
+		dst, ready = s.take(dst)
+		dst = s.pull(ctx, dst, ready)
+		if len(dst) > n || s.rest() {
+			return dst
+		}
+	}
+}
+
+// pull gives each subscription that rang its turn.
+func (s *Session) pull(ctx context.Context, dst []Event, ready []*Subscription) []Event {
+	budget := takeBytes
+	for i, u := range ready {
+		if budget <= 0 {
+			s.again(ready[i:])
+			break
+		}
+		if !s.begin(u) {
+			continue
+		}
+		var more bool
+		if dst, more = u.pull(ctx, dst, &budget); more {
+			s.ring(u)
+		}
+	}
+	return dst
+}
+
+// take moves the outbox to dst and returns the subscriptions that rang.
+func (s *Session) take(dst []Event) ([]Event, []*Subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.outbox {
+		if p, ok := e.(*published); ok {
+			s.unsent -= p.bytes
+			e = &p.Published
+		}
+		dst = append(dst, e)
+	}
+	clear(s.outbox)
+	if s.outbox = s.outbox[:0]; cap(s.outbox) > 64 {
+		s.outbox = nil
+	}
+	s.queued = 0
+	s.room.Broadcast()
+	ready := s.ready
+	s.ready = nil
+	if s.bye != nil {
+		ready = nil
+		if len(dst) == 0 && s.unsent == 0 && !s.closed {
+			s.closed = true
+			return append(dst, s.bye), nil
+		}
+	}
+	return dst, ready
+}
+
+// begin reports whether u is to be pulled; a bell from now on counts anew.
+func (s *Session) begin(u *Subscription) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u.queued = false
+	return !u.canceled
+}
+
+// again puts subscriptions that had no turn back to the front.
+func (s *Session) again(ready []*Subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = append(ready, s.ready...)
+}
+
+// rest ends the taking of events, unless more came meanwhile.
+func (s *Session) rest() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed && (len(s.outbox) > 0 || len(s.ready) > 0 && s.bye == nil || s.bye != nil && s.unsent == 0) {
+		return false
+	}
+	s.awake = false
+	return true
+}
+
+// finish removes a subscription that has come to its end by itself.
+func (s *Session) finish(u *Subscription) {
+	s.mu.Lock()
+	i := slices.Index(s.subs, u)
+	if i >= 0 {
+		s.removeLocked(i)
+	}
+	s.mu.Unlock()
+	if i >= 0 {
+		s.detach(u)
+	}
+}
+
+// History reads one page; it is answered by History or Failed.
+func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
+	if err := s.allow(&q); err != nil {
+		s.Reply(&Failed{ref, err}, 0)
+		return
+	}
+	q.Limit = min(max(q.Limit, 0), s.broker.cfg.Limits.HistoryMessages)
+	if q.Limit == 0 {
+		q.Limit = s.broker.cfg.Limits.HistoryMessages
+	}
+	page, err := s.broker.log.Read(ctx, q)
+	if err != nil {
+		s.Reply(&Failed{ref, err}, 0)
+		return
+	}
+	cost := 0
+	for _, m := range page.Messages {
+		cost += m.Size()
+	}
+	s.Reply(&History{Ref: ref, Messages: page.Messages, Next: page.Next, More: page.More, Floor: page.Floor}, cost)
+}
+
+// Count counts stored messages; it is answered by Counted or Failed.
+func (s *Session) Count(ctx context.Context, ref string, q backend.Query) {
+	if err := s.allow(&q); err != nil {
+		s.Reply(&Failed{ref, err}, 0)
+		return
+	}
+	span, err := s.broker.log.Count(ctx, q)
+	if err != nil {
+		s.Reply(&Failed{ref, err}, 0)
+		return
+	}
+	s.Reply(&Counted{Ref: ref, Count: span.Count, First: span.First, Last: span.Last}, 0)
+}
+
+// allow refuses what this session may not read and completes the query.
+func (s *Session) allow(q *backend.Query) error {
+	if q.Topic.Reserved() {
+		return fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
+	}
+	q.Stream, q.Params = q.Topic.Stream(), s.cfg.Params
+	return nil
+}

@@ -1,0 +1,113 @@
+package broker
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// counters count what the broker does; all only grow but subscriptions.
+type counters struct {
+	published     atomic.Int64
+	bytes         atomic.Int64
+	duplicates    atomic.Int64
+	conflicts     atomic.Int64
+	refused       atomic.Int64
+	failed        atomic.Int64
+	delivered     atomic.Int64
+	replays       atomic.Int64
+	fallbacks     atomic.Int64
+	trimmed       atomic.Int64
+	subscriptions atomic.Int64
+	commits       atomic.Int64
+	commitNanos   atomic.Int64
+	commitTimes   [commitBuckets + 1]atomic.Int64
+}
+
+const commitBuckets = 14
+
+// CommitBounds are the upper bounds of Stats.CommitTimes, in seconds.
+func CommitBounds() [commitBuckets]float64 {
+	return [...]float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5}
+}
+
+// Stats is a snapshot of a broker.
+type Stats struct {
+	Sessions, Subscriptions int64
+	// Feeds is how many topics have live subscriptions; TailBytes what is kept
+	// in memory for them.
+	Feeds, TailBytes int64
+	// QueueBytes wait to be stored, of at most QueueBound.
+	QueueBytes, QueueBound int64
+	// Published messages were stored, PublishedBytes is the sum of their
+	// bodies; Duplicates were stored before; Conflicts used an id again for
+	// another message; Refused found the queue full; Failed could not be stored.
+	Published, PublishedBytes, Duplicates, Conflicts, Refused, Failed int64
+	// Delivered counts each message once for each subscription it went to.
+	Delivered int64
+	// Replays delivered stored messages; of them Fallbacks because a live
+	// reader had fallen behind the tail.
+	Replays, Fallbacks int64
+	// Trims is how often retention dropped something.
+	Trims int64
+	// Commits were made; CommitTimes counts them by their duration: entry i is
+	// at most CommitBounds()[i], the last one longer than all.
+	Commits     int64
+	CommitTimes [commitBuckets + 1]int64
+	// CommitTime is the sum of all their durations.
+	CommitTime time.Duration
+}
+
+// Stats takes a snapshot. The figures are of slightly different moments.
+func (b *Broker) Stats() Stats {
+	c := &b.stats
+	feeds, tail := b.feeds.size()
+	b.mu.Lock()
+	sessions := len(b.sessions)
+	b.mu.Unlock()
+	s := Stats{
+		Sessions: int64(sessions), Subscriptions: c.subscriptions.Load(),
+		Feeds: int64(feeds), TailBytes: int64(tail),
+		QueueBytes: int64(b.queue.used()), QueueBound: int64(b.cfg.QueueBytes),
+		Published: c.published.Load(), PublishedBytes: c.bytes.Load(),
+		Duplicates: c.duplicates.Load(), Conflicts: c.conflicts.Load(),
+		Refused: c.refused.Load(), Failed: c.failed.Load(),
+		Delivered: c.delivered.Load(), Replays: c.replays.Load(), Fallbacks: c.fallbacks.Load(),
+		Trims: c.trimmed.Load(), Commits: c.commits.Load(), CommitTime: time.Duration(c.commitNanos.Load()),
+	}
+	for i := range s.CommitTimes {
+		s.CommitTimes[i] = c.commitTimes[i].Load()
+	}
+	return s
+}
+
+// committed counts one commit.
+func (c *counters) committed(done *commit, d time.Duration, err error) {
+	if err != nil {
+		c.failed.Add(int64(len(done.entries)))
+		return
+	}
+	var published, bytes, duplicates, conflicts int64
+	for _, p := range done.publications {
+		switch {
+		case p.Result.Err != nil:
+			conflicts++
+		case p.Result.Duplicate:
+			duplicates++
+		default:
+			published++
+			bytes += int64(len(p.Message.Body))
+		}
+	}
+	c.published.Add(published)
+	c.bytes.Add(bytes)
+	c.duplicates.Add(duplicates)
+	c.conflicts.Add(conflicts)
+	c.commits.Add(1)
+	c.commitNanos.Add(int64(d))
+	bounds := CommitBounds()
+	i, _ := slices.BinarySearch(bounds[:], d.Seconds())
+	c.commitTimes[i].Add(1)
+}
+
+func (c *counters) refuse(s *submission) { c.refused.Add(int64(s.messages)) }

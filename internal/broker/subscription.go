@@ -1,0 +1,339 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+// Subscription is a session's standing wish for a topic's messages.
+type Subscription struct {
+	// ID tells a session's subscriptions apart; the first is 1.
+	ID uint64
+	// Topic is what it covers.
+	Topic parley.Topic
+	// Ref is the request's id on the wire.
+	Ref string
+
+	session  *Session
+	request  Subscribe
+	feed     *feed      // nil when it only replays
+	attached parley.Seq // all above it reaches the feed
+
+	// Guarded by Session.mu.
+	queued   bool // in Session.ready
+	canceled bool
+
+	// Only whoever takes the session's events touches these.
+	phase    phase
+	cursor   parley.Seq // all up to it was delivered, or is not wanted
+	wasLive  bool       // it has been live, and may be catching up now
+	liveFrom parley.Seq // what it delivers since then begins above this
+	through  parley.Seq // where the present replay ends
+	left     int        // how many messages a replay may still deliver
+	asOf     time.Time  // when the present replay judges expiry
+	since    time.Time
+	round    int // replays so far
+}
+
+// phase is where a subscription is on its way.
+type phase int
+
+const (
+	phaseNew phase = iota
+	phaseReplay
+	phaseLive
+	phaseDone
+)
+
+func newSubscription(s *Session, r Subscribe) *Subscription {
+	return &Subscription{Topic: r.Topic, Ref: r.Ref, session: s, request: r}
+}
+
+// pull appends what u has to tell next, and reports whether to come back.
+func (u *Subscription) pull(ctx context.Context, dst []Event, budget *int) (events []Event, more bool) {
+	var err error
+	switch u.phase {
+	case phaseNew:
+		dst, err = u.start(ctx, dst)
+	case phaseReplay:
+		dst, err = u.replay(ctx, dst, budget)
+	case phaseLive:
+		return u.live(ctx, dst, budget)
+	case phaseDone:
+		return dst, false
+	}
+	if err != nil {
+		u.phase = phaseDone
+		u.session.finish(u)
+		return append(dst, &Failed{u.Ref, err}), false
+	}
+	return dst, u.phase != phaseDone
+}
+
+// start finds where to begin.
+func (u *Subscription) start(ctx context.Context, dst []Event) ([]Event, error) {
+	b, stream := u.session.broker, u.Topic.Stream()
+	floor, last, err := b.log.Bounds(ctx, stream)
+	if err != nil {
+		return dst, err
+	}
+	told := Subscribed{Ref: u.Ref, Sub: u}
+	var notice Event
+	switch r := u.request; r.Start.Kind {
+	case FromNow:
+		u.cursor = max(last, u.attached)
+		told.Cursor = u.cursor
+	case AfterSeq:
+		u.cursor = r.Start.Seq
+		if notice, err = u.place(ctx, floor, last); err != nil {
+			return dst, err
+		}
+		told.Cursor = u.cursor
+	case SinceTime:
+		u.since = r.Start.Time
+	case NewestN:
+	}
+	dst = append(dst, &told)
+	if notice != nil {
+		dst = append(dst, notice)
+	}
+	if u.request.Start.Kind == FromNow && !u.request.ReplayOnly {
+		return u.goLive(dst), nil
+	}
+	return u.startReplay(ctx, dst)
+}
+
+// place corrects a cursor that lies outside the stream.
+func (u *Subscription) place(ctx context.Context, floor, last parley.Seq) (Event, error) {
+	from := u.cursor
+	if from != 0 && from < floor {
+		u.cursor = floor
+		return &Gap{Sub: u, From: from, To: floor}, nil
+	}
+	if from <= last {
+		return nil, nil
+	}
+	end, err := u.session.broker.end(ctx, u.Topic.Stream(), last)
+	if err != nil || from <= end {
+		return nil, err
+	}
+	u.cursor = max(end, u.attached)
+	return &Reset{Sub: u, From: from, To: u.cursor}, nil
+}
+
+// startReplay begins to deliver what is stored beyond the cursor. A repeated
+// replay that finds nothing is not worth an event.
+func (u *Subscription) startReplay(ctx context.Context, dst []Event) ([]Event, error) {
+	b, r := u.session.broker, &u.request
+	at := parley.Seq(b.feeds.dispatched.Load())
+	_, last, err := b.log.Bounds(ctx, u.Topic.Stream())
+	if err != nil {
+		return dst, err
+	}
+	u.through = max(last, at, u.cursor)
+	u.asOf = time.Now()
+	u.left = 0
+	q := u.query()
+	if u.round == 0 {
+		q.Limit = r.Max
+		if r.Start.Kind == NewestN {
+			q.Limit, q.Reverse = r.Start.Last, true
+		}
+	}
+	none := u.round == 0 && r.Start.Kind == NewestN && r.Start.Last <= 0
+	if !none {
+		span, err := b.log.Count(ctx, q)
+		if err != nil {
+			return dst, err
+		}
+		if u.left = span.Count; q.Reverse && span.Count > 0 {
+			u.cursor = span.First - 1
+		}
+	}
+	u.round++
+	u.phase = phaseReplay
+	if u.round == 1 || u.left > 0 {
+		dst = append(dst, &ReplayStart{Sub: u, Count: u.left})
+	}
+	if u.left == 0 {
+		return u.endReplay(ctx, dst)
+	}
+	b.stats.replays.Add(1)
+	return dst, nil
+}
+
+func (u *Subscription) query() backend.Query {
+	return backend.Query{
+		Stream: u.Topic.Stream(), Topic: u.Topic, After: u.cursor, Before: u.through + 1,
+		Since: u.since, Now: u.asOf, Params: u.session.cfg.Params,
+	}
+}
+
+// replay delivers one page.
+func (u *Subscription) replay(ctx context.Context, dst []Event, budget *int) ([]Event, error) {
+	q := u.query()
+	q.Limit, q.MaxBytes = min(u.left, batchMessages), batchBytes
+	page, err := u.session.broker.log.Read(ctx, q)
+	if err != nil {
+		return dst, err
+	}
+	if u.cursor != 0 && page.Floor > u.cursor {
+		dst = append(dst, &Gap{Sub: u, From: u.cursor, To: page.Floor})
+	}
+	if len(page.Messages) > 0 {
+		dst = u.deliver(dst, NewBatch(page.Messages), budget)
+	}
+	u.left -= len(page.Messages)
+	u.cursor = max(u.cursor, page.Next, page.Floor)
+	if page.More && u.left > 0 {
+		return dst, nil
+	}
+	return u.endReplay(ctx, dst)
+}
+
+// endReplay goes live, or replays what was stored meanwhile.
+func (u *Subscription) endReplay(ctx context.Context, dst []Event) ([]Event, error) {
+	limited := u.request.ReplayOnly
+	if !limited {
+		u.cursor = max(u.cursor, u.through)
+	}
+	if n := len(dst); u.round == 1 || n > 0 {
+		dst = append(dst, &ReplayEnd{Sub: u, Cursor: u.cursor})
+	}
+	if limited {
+		u.phase = phaseDone
+		u.session.finish(u)
+		return dst, nil
+	}
+	if _, behind := u.feed.next(u.cursor); behind {
+		return u.startReplay(ctx, dst)
+	}
+	return u.goLive(dst), nil
+}
+
+func (u *Subscription) goLive(dst []Event) []Event {
+	if !u.wasLive {
+		u.wasLive, u.liveFrom = true, u.cursor
+	}
+	u.phase, u.since = phaseLive, time.Time{}
+	return append(dst, &Live{Sub: u, Cursor: u.cursor})
+}
+
+// live delivers what the feed has beyond the cursor.
+func (u *Subscription) live(ctx context.Context, dst []Event, budget *int) (events []Event, more bool) {
+	for *budget > 0 {
+		batch, behind := u.feed.next(u.cursor)
+		if behind {
+			u.session.broker.stats.fallbacks.Add(1)
+			var err error
+			if dst, err = u.startReplay(ctx, dst); err != nil {
+				u.phase = phaseDone
+				u.session.finish(u)
+				return append(dst, &Failed{u.Ref, err}), false
+			}
+			return dst, true
+		}
+		if batch == nil {
+			return dst, false
+		}
+		last := batch.Last()
+		if batch = u.wanted(batch); batch != nil {
+			dst = u.deliver(dst, batch, budget)
+		}
+		u.cursor = last
+	}
+	return dst, true
+}
+
+// wanted is the part of the batch beyond the cursor that is meant for this
+// session and has not expired; most often the whole, which is shared.
+func (u *Subscription) wanted(b *Batch) *Batch {
+	if u.cursor < b.First() && !b.conditional {
+		return b
+	}
+	now := time.Now()
+	part := slices.DeleteFunc(slices.Clone(b.Messages), func(m *parley.Message) bool {
+		return m.Seq <= u.cursor || m.Expired(now) || !m.Matches(u.session.cfg.Params)
+	})
+	if len(part) == 0 {
+		return nil
+	}
+	return NewBatch(part)
+}
+
+// deliver appends b, without what the session got through another subscription
+// already once u is past its first replay, and naming the subscriptions that
+// will not get it again.
+func (u *Subscription) deliver(dst []Event, b *Batch, budget *int) []Event {
+	for _, m := range b.Messages {
+		*budget -= m.Size()
+	}
+	u.session.broker.stats.delivered.Add(int64(len(b.Messages)))
+	others := u.overlapping()
+	if len(others) == 0 || !u.wasLive {
+		return append(dst, &Messages{Sub: u, Batch: b})
+	}
+	return u.deliverOnce(dst, b, others)
+}
+
+// overlapping finds the session's other live subscriptions that share messages
+// with u.
+func (u *Subscription) overlapping() []*Subscription {
+	s := u.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.subs) < 2 {
+		return nil
+	}
+	var others []*Subscription
+	for _, v := range s.subs {
+		if v != u && !v.request.ReplayOnly && (v.Topic.Covers(u.Topic) || u.Topic.Covers(v.Topic)) {
+			others = append(others, v)
+		}
+	}
+	return others
+}
+
+// deliverOnce splits b where the subscriptions that share a message change.
+func (u *Subscription) deliverOnce(dst []Event, b *Batch, others []*Subscription) []Event {
+	var run []*parley.Message
+	var also []*Subscription
+	flush := func() {
+		if len(run) > 0 {
+			dst = append(dst, &Messages{Sub: u, Also: also, Batch: NewBatch(run)})
+		}
+		run = nil
+	}
+	for _, m := range b.Messages {
+		shared, had := sharing(m, others)
+		if had {
+			continue
+		}
+		if !slices.Equal(shared, also) {
+			flush()
+			also = shared
+		}
+		run = append(run, m)
+	}
+	flush()
+	return dst
+}
+
+// sharing finds who of others covers m: had says that one of them delivered it
+// already; otherwise shared are those that will skip it.
+func sharing(m *parley.Message, others []*Subscription) (shared []*Subscription, had bool) {
+	for _, v := range others {
+		if !v.wasLive || m.Seq <= v.liveFrom || !v.Topic.Covers(m.Topic) {
+			continue
+		}
+		if m.Seq <= v.cursor {
+			return nil, true
+		}
+		shared = append(shared, v)
+	}
+	return shared, false
+}
