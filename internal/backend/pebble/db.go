@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -72,14 +73,11 @@ type DB struct {
 // none. It fails when another process has it open, when a newer program wrote
 // it, and when it holds less than it once acknowledged.
 func Open(dir string, opt Options) (*DB, error) {
-	onDisk := opt.FS == nil
-	if onDisk {
+	if opt.FS == nil {
 		opt.FS = vfs.Default
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("pebble: create store: %w", err)
-		}
-	} else if err := opt.FS.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("pebble: create store: %w", err)
+	}
+	if err := makeDir(opt.FS, dir); err != nil {
+		return nil, err
 	}
 	opt.Logger = cmp.Or(opt.Logger, slog.Default())
 	opt.DedupWindow = cmp.Or(opt.DedupWindow, 24*time.Hour)
@@ -97,7 +95,7 @@ func Open(dir string, opt Options) (*DB, error) {
 	defer po.Cache.Unref()
 	p, err := pebble.Open(filepath.Join(dir, "log"), po)
 	if err != nil {
-		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "lock held by current process") {
 			return nil, fmt.Errorf("pebble: store %s is in use by another process: %w", dir, parley.ErrUnavailable)
 		}
 		return nil, fmt.Errorf("pebble: open store %s: %w", dir, err)

@@ -88,11 +88,7 @@ func createMark(fsys vfs.FS, path string) error {
 	if err := fsys.Rename(path+".new", path); err != nil {
 		return err
 	}
-	dir, err := fsys.OpenDir(fsys.PathDir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return syncDir(fsys, fsys.PathDir(path))
 }
 
 var errNewerMark = errors.New("the mark was written by a newer program")
