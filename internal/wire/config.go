@@ -1,0 +1,42 @@
+package wire
+
+import "time"
+
+const (
+	defaultMaxFrame     = 1 << 20
+	defaultWriteTimeout = 20 * time.Second
+)
+
+// Config is how WebSocket connections behave. One Config serves any number of
+// them and is not changed once in use.
+type Config struct {
+	// Keeper watches the connections. It is required, and should be running.
+	Keeper *Keeper
+	// Policy says which browsers may connect to this server.
+	Policy Policy
+	// MaxFrame bounds one message's bytes; 0 is 1 MiB. A longer one is refused
+	// by its declared length, with close code 1009.
+	MaxFrame int
+	// AnyText hands on text that is not UTF-8; otherwise it ends the connection
+	// with close code 1007. For protocols whose clients always did so.
+	AnyText bool
+	// WriteTimeout is how long a peer may take nothing of what is written
+	// before Write fails with ErrSlow; 0 is 20 s.
+	WriteTimeout time.Duration
+	// Subprotocol is agreed to when the client offers it. Empty agrees to none.
+	Subprotocol string
+}
+
+func (c *Config) maxFrame() int {
+	if c.MaxFrame > 0 {
+		return c.MaxFrame
+	}
+	return defaultMaxFrame
+}
+
+func (c *Config) writeTimeout() time.Duration {
+	if c.WriteTimeout > 0 {
+		return c.WriteTimeout
+	}
+	return defaultWriteTimeout
+}

@@ -1,0 +1,48 @@
+package wire
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+)
+
+// For tests, which live outside the package.
+const (
+	MaxFragments = maxFragments
+	MaxWrite     = maxWrite
+	PipeBytes    = pipeBytes
+)
+
+// NewServerEnd is a server's end over any connection.
+func NewServerEnd(conn net.Conn, cfg *Config) *WebSocket { return newWebSocket(conn, cfg, nil, nil) }
+
+// NewClientEnd is a client's end over any connection.
+func NewClientEnd(conn net.Conn, cfg *Config) *WebSocket {
+	return newWebSocket(conn, cfg, newMasks(), nil)
+}
+
+// DialTLS is Dial with a TLS configuration.
+func DialTLS(ctx context.Context, address string, secure *tls.Config) (*WebSocket, error) {
+	return dial(ctx, address, http.Header{}, secure)
+}
+
+// OnWait calls fn whenever w, a socket's end, begins to wait: with the bytes
+// that have arrived of the next frame, and the bytes of buffer held meanwhile.
+func (w *WebSocket) OnWait(fn func(pending, held int)) {
+	try := w.try
+	w.try = func(fd uintptr) bool {
+		done := try(fd)
+		if !done {
+			fn(len(w.buf)-w.lo, cap(w.buf))
+		}
+		return done
+	}
+}
+
+// Watched is how many connections k watches.
+func (k *Keeper) Watched() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.conns)
+}

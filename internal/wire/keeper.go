@@ -1,0 +1,103 @@
+package wire
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Keeper watches the connections that name it in their Config, all with one
+// goroutine, one clock and no timer of their own: it pings the silent, ends the
+// dead, and ends those that never finish a message. It never waits for a peer.
+// It also lends them their buffers. The zero Keeper is ready to use; its
+// exported fields are set before that.
+type Keeper struct {
+	// PingInterval is how long a peer may be silent before it is pinged; 0 is
+	// 25 s, which keeps the usual proxies from closing the connection.
+	PingInterval time.Duration
+	// IdleTimeout is how long a peer may be silent before the connection ends
+	// with close code 1001; 0 is 60 s.
+	IdleTimeout time.Duration
+	// MessageTimeout is how long one message may take to arrive before the
+	// connection ends with close code 1008; 0 is 30 s.
+	MessageTimeout time.Duration
+
+	buffers buffers
+	// clock is the time since Run began, as of its last tick, in ns.
+	clock atomic.Int64
+
+	mu    sync.Mutex
+	conns map[*WebSocket]struct{}
+}
+
+// Run watches until ctx ends, and returns nil. It is called once. What it does
+// is late by at most a tenth of the shortest of its times.
+func (k *Keeper) Run(ctx context.Context) error {
+	k.setDefaults()
+	began := time.Now()
+	tick := time.NewTicker(min(k.PingInterval, k.IdleTimeout, k.MessageTimeout) / 10)
+	defer tick.Stop()
+	var round []*WebSocket
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		k.clock.Store(int64(time.Since(began)))
+		k.mu.Lock()
+		round = slices.AppendSeq(round[:0], maps.Keys(k.conns))
+		k.mu.Unlock()
+		for _, w := range round {
+			k.look(w, k.now())
+		}
+		clear(round)
+	}
+}
+
+// look does what is due for one connection. While its owner is not reading,
+// silence says nothing about the peer.
+func (k *Keeper) look(w *WebSocket, now int64) {
+	seen := w.seen.Load()
+	if seen == working {
+		return
+	}
+	began := w.began.Load()
+	switch silent := time.Duration(now - seen); {
+	case began != 0 && time.Duration(now-began) >= k.MessageTimeout:
+		w.cut(&CloseError{ClosePolicy, "message takes too long"})
+	case silent >= k.IdleTimeout:
+		w.cut(&CloseError{CloseGoingAway, "idle"})
+	case silent >= k.PingInterval && time.Duration(now-w.pinged) >= k.PingInterval:
+		w.pinged = now
+		w.ping()
+	}
+}
+
+func (k *Keeper) setDefaults() {
+	k.PingInterval = cmp.Or(k.PingInterval, 25*time.Second)
+	k.IdleTimeout = cmp.Or(k.IdleTimeout, 60*time.Second)
+	k.MessageTimeout = cmp.Or(k.MessageTimeout, 30*time.Second)
+}
+
+// now is the Keeper's time: coarse, and never 0.
+func (k *Keeper) now() int64 { return k.clock.Load() + 1 }
+
+func (k *Keeper) add(w *WebSocket) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conns == nil {
+		k.conns = make(map[*WebSocket]struct{})
+	}
+	k.conns[w] = struct{}{}
+}
+
+func (k *Keeper) remove(w *WebSocket) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.conns, w)
+}

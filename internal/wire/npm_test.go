@@ -1,0 +1,108 @@
+package wire_test
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// npmWS skips the test unless node finds the npm package ws, a WebSocket that
+// shares nothing with ours. Where PARLEY_TEST_REQUIRE names node it must.
+func npmWS(t *testing.T) {
+	t.Helper()
+	err := exec.CommandContext(t.Context(), "node", "-e", "require('ws')").Run()
+	if err == nil {
+		return
+	}
+	const missing = "node with the npm package ws (in NODE_PATH): %v"
+	for name := range strings.SplitSeq(os.Getenv("PARLEY_TEST_REQUIRE"), ",") {
+		if strings.TrimSpace(name) == "node" {
+			t.Fatalf("PARLEY_TEST_REQUIRE asks for "+missing, err)
+		}
+	}
+	t.Skipf("needs "+missing, err)
+}
+
+func TestNPMClient(t *testing.T) {
+	t.Parallel()
+	npmWS(t)
+	server := serve(t, &wire.Config{}, echo)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "node", "testdata/client.cjs", "ws://"+server.addr+"/").CombinedOutput()
+	if err != nil || string(out) != "ok\n" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	endedWith(t, server.err(t), 4001, "done")
+	endedWith(t, server.err(t), 1009, "message too big")
+	endedWith(t, server.err(t), 1007, "text is not UTF-8")
+}
+
+func TestNPMServer(t *testing.T) {
+	t.Parallel()
+	npmWS(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	node := exec.CommandContext(ctx, "node", "testdata/server.cjs")
+	node.Stderr = os.Stderr
+	stdin, err := node.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = node.Wait() }()
+	defer cancel()
+	r := bufio.NewReader(stdout)
+	port, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	url := "ws://127.0.0.1:" + strings.TrimSpace(port) + "/"
+	c, err := wire.Dial(ctx, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, c)
+	say(t, c, "fragments")
+	if frames, err := c.Read(); err != nil || len(frames) != 1 || string(frames[0].Payload) != "one two" {
+		t.Errorf("fragments: got %v, %v", frames, err)
+	}
+	say(t, c, "close me")
+	_, err = c.Read()
+	endedWith(t, err, 4002, "as asked")
+
+	if c, err = wire.Dial(ctx, url, nil); err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, c)
+	if err := c.Close(4003, "bye"); err != nil {
+		t.Error(err)
+	}
+
+	for _, want := range []string{"pong are you there", "pong between", "close 4002 ", "pong are you there", "close 4003 bye"} {
+		if line, err := r.ReadString('\n'); err != nil || line != want+"\n" {
+			t.Errorf("the server saw %q, %v, want %q", line, err, want)
+		}
+	}
+	stdin.Close()
+}
+
+func say(t *testing.T, c wire.Conn, s string) {
+	t.Helper()
+	if err := c.Write(c.AppendFrame(nil, true, []byte(s))); err != nil {
+		t.Fatal(err)
+	}
+}
