@@ -81,6 +81,13 @@ type Reset struct {
 	From, To parley.Seq
 }
 
+// Ended says that the server could not go on with Sub; nothing of it follows.
+// Subscribing again from the last message's seq loses nothing.
+type Ended struct {
+	Sub *Subscription
+	Err error
+}
+
 // Unsubscribed answers an unsubscribe request; nothing of Sub follows.
 type Unsubscribed struct {
 	Ref string
@@ -108,8 +115,8 @@ type Counted struct {
 // Pong answers a ping request.
 type Pong struct{ Ref string }
 
-// Failed answers the request Ref that could not be done; Ref is empty when the
-// request could not even be read.
+// Failed answers the request Ref that could not be done. Ref is empty when the
+// client wants no answer, which some protocols give all the same.
 type Failed struct {
 	Ref string
 	Err error
@@ -149,6 +156,7 @@ func (*ReplayEnd) event()    {}
 func (*Live) event()         {}
 func (*Gap) event()          {}
 func (*Reset) event()        {}
+func (*Ended) event()        {}
 func (*Unsubscribed) event() {}
 func (*History) event()      {}
 func (*Counted) event()      {}

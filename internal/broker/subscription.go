@@ -56,22 +56,26 @@ func newSubscription(s *Session, r Subscribe) *Subscription {
 // pull appends what u has to tell next, and reports whether to come back.
 func (u *Subscription) pull(ctx context.Context, dst []Event, budget *int) (events []Event, more bool) {
 	var err error
-	switch u.phase {
+	was := u.phase
+	more = true
+	switch was {
 	case phaseNew:
 		dst, err = u.start(ctx, dst)
 	case phaseReplay:
 		dst, err = u.replay(ctx, dst, budget)
 	case phaseLive:
-		return u.live(ctx, dst, budget)
+		dst, more, err = u.live(ctx, dst, budget)
 	case phaseDone:
-		return dst, false
 	}
-	if err != nil {
-		u.phase = phaseDone
-		u.session.finish(u)
+	if err == nil {
+		return dst, more && u.phase != phaseDone
+	}
+	u.phase = phaseDone
+	u.session.finish(u)
+	if was == phaseNew {
 		return append(dst, &Failed{u.Ref, err}), false
 	}
-	return dst, u.phase != phaseDone
+	return append(dst, &Ended{u, err}), false
 }
 
 // start finds where to begin.
@@ -224,21 +228,16 @@ func (u *Subscription) goLive(dst []Event) []Event {
 }
 
 // live delivers what the feed has beyond the cursor.
-func (u *Subscription) live(ctx context.Context, dst []Event, budget *int) (events []Event, more bool) {
+func (u *Subscription) live(ctx context.Context, dst []Event, budget *int) (events []Event, more bool, err error) {
 	for *budget > 0 {
 		batch, behind := u.feed.next(u.cursor)
 		if behind {
 			u.session.broker.stats.fallbacks.Add(1)
-			var err error
-			if dst, err = u.startReplay(ctx, dst); err != nil {
-				u.phase = phaseDone
-				u.session.finish(u)
-				return append(dst, &Failed{u.Ref, err}), false
-			}
-			return dst, true
+			dst, err = u.startReplay(ctx, dst)
+			return dst, true, err
 		}
 		if batch == nil {
-			return dst, false
+			return dst, false, nil
 		}
 		last := batch.Last()
 		if batch = u.wanted(batch); batch != nil {
@@ -246,7 +245,7 @@ func (u *Subscription) live(ctx context.Context, dst []Event, budget *int) (even
 		}
 		u.cursor = last
 	}
-	return dst, true
+	return dst, true, nil
 }
 
 // wanted is the part of the batch beyond the cursor that is meant for this
