@@ -1,0 +1,88 @@
+package protocol
+
+import (
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// Codec translates between one protocol's frames and the conversation. There is
+// one value per connection; Decode and Encode may run concurrently with each
+// other, but neither with itself.
+type Codec interface {
+	// Decode appends the requests that f asks for to dst. What the requests
+	// keep of f is copied. An error means that the connection must end; a
+	// request that cannot be understood is a Bad instead.
+	Decode(dst []Request, f wire.Frame) ([]Request, error)
+	// Encode appends the frames that tell e, as bytes of the connection's
+	// framing, to dst; nothing when this protocol has no word for e.
+	Encode(dst []byte, e broker.Event) []byte
+}
+
+// Request is what a client asks.
+//
+//sumtype:decl
+type Request interface{ request() }
+
+// Publish asks to store messages; answered by broker.Published.
+type Publish struct{ broker.Publish }
+
+// Subscribe asks for a topic's messages; answered by broker.Subscribed or
+// broker.Failed.
+type Subscribe struct{ broker.Subscribe }
+
+// Unsubscribe ends the subscription with that ID, or if ID is 0 the one to
+// Topic; answered by broker.Unsubscribed or broker.Failed.
+type Unsubscribe struct {
+	Ref   string
+	Topic parley.Topic
+	ID    uint64
+	// Quiet says that there is no answer when there is no such subscription.
+	Quiet bool
+}
+
+// History asks for one page of stored messages; answered by broker.History.
+type History struct {
+	Ref           string
+	Topic         parley.Topic
+	After, Before parley.Seq
+	Since         time.Time
+	Limit         int
+	Reverse       bool
+}
+
+// Count asks how many messages are stored; answered by broker.Counted.
+type Count struct {
+	Ref           string
+	Topic         parley.Topic
+	After, Before parley.Seq
+	Since         time.Time
+}
+
+// Ping asks for a broker.Pong.
+type Ping struct{ Ref string }
+
+// Hello introduces the client; answered by broker.Welcome with the Ref.
+type Hello struct {
+	Ref string
+	// Producer is the client-chosen id that makes its publishes idempotent.
+	Producer string
+}
+
+// Bad is a request that could not be understood; answered by broker.Failed
+// with Err.
+type Bad struct {
+	Ref string
+	Err error
+}
+
+func (*Publish) request()     {}
+func (*Subscribe) request()   {}
+func (*Unsubscribe) request() {}
+func (*History) request()     {}
+func (*Count) request()       {}
+func (*Ping) request()        {}
+func (*Hello) request()       {}
+func (*Bad) request()         {}

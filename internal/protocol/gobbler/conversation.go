@@ -1,0 +1,28 @@
+package gobbler
+
+import (
+	"github.com/rs/xid"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/protocol"
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// Conversation is what protocol.Serve needs for a new connection of that user
+// (see UserID).
+//
+// The device of its identity is what this protocol calls the application id: an
+// xid, new for each connection, so that connections of one user are strangers to
+// each other. Filters of messages are met by user_id and application_id.
+func Conversation(conn wire.Conn, b *broker.Broker, user string) protocol.Conversation {
+	id := parley.Identity{User: user, Device: xid.New().String()}
+	return protocol.Conversation{
+		Conn:     conn,
+		Codec:    New(conn, id),
+		Broker:   b,
+		Identity: id,
+		Params:   map[string]string{"user_id": id.User, "application_id": id.Device},
+		Greet:    true,
+	}
+}

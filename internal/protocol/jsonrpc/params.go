@@ -1,0 +1,142 @@
+package jsonrpc
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Params is the raw parameters of a call: a JSON object or array, or nil.
+type Params []byte
+
+// Decode stores the members of the object p in the struct that v points to, by
+// the struct's json tags; nil counts as the empty object. A member that is null
+// counts as absent. Members that the struct does not have, arrays and values of
+// another type are an error with CodeInvalidParams that says where. It copies
+// all that v keeps.
+func (p Params) Decode(v any) error {
+	if p == nil {
+		return nil
+	}
+	err := json.Unmarshal(p, v, json.RejectUnknownMembers(true))
+	if err == nil {
+		return nil
+	}
+	return newError(CodeInvalidParams, describe(err))
+}
+
+// describe puts a decoding error into words of ours: the library's name Go
+// types, and may change.
+func describe(err error) string {
+	e, ok := errors.AsType[*json.SemanticError](err)
+	if !ok {
+		return "params: not strict JSON"
+	}
+	where := "params" + string(e.JSONPointer)
+	switch {
+	case errors.Is(e.Err, json.ErrUnknownName):
+		return where + ": there is no such member"
+	case errors.Is(e.Err, errTooMany):
+		return where + ": " + e.Err.Error()
+	case e.JSONPointer == "":
+		return where + ": must be an object"
+	}
+	return where + ": a value of another kind or range is needed"
+}
+
+// Text is a JSON string as bytes. Nil means that it was absent or null; an empty
+// string is not nil.
+type Text []byte
+
+// UnmarshalJSONFrom reads the string.
+func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	switch value.Kind() {
+	case 'n':
+		*t = nil
+		return nil
+	case '"':
+		*t, err = jsontext.AppendUnquote(make([]byte, 0, len(value)-2), value)
+		return err
+	}
+	return errNotText
+}
+
+var errNotText = errors.New("not a string")
+
+// List is a JSON array of at most Max entries: an entry more is an error before
+// memory is spent on it. Max is set before decoding. Items is nil when the array
+// was absent or null.
+type List[T any] struct {
+	Max   int
+	Items []T
+}
+
+var errTooMany = errors.New("too many entries")
+
+// UnmarshalJSONFrom reads the array.
+func (l *List[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	start, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	switch start.Kind() {
+	case 'n':
+		return nil
+	case '[':
+	default:
+		return errNotList
+	}
+	l.Items = []T{}
+	for d.PeekKind() != ']' {
+		if len(l.Items) == l.Max {
+			return fmt.Errorf("%w, at most %d", errTooMany, l.Max)
+		}
+		var item T
+		if err := json.UnmarshalDecode(d, &item); err != nil {
+			return err
+		}
+		l.Items = append(l.Items, item)
+	}
+	_, err = d.ReadToken()
+	return err
+}
+
+var errNotList = errors.New("not an array")
+
+// IsStrings reports whether text is a strict JSON object whose values are all
+// strings.
+func IsStrings(text string) bool {
+	if text == "" || text[0] != '{' {
+		return false
+	}
+	return json.Unmarshal([]byte(text), &stringObject{}) == nil
+}
+
+// stringObject reads an object of strings and keeps nothing of it.
+type stringObject struct{}
+
+// UnmarshalJSONFrom reads the object.
+func (*stringObject) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != '}' {
+		if err := d.SkipValue(); err != nil {
+			return err
+		}
+		if d.PeekKind() != '"' {
+			return errNotText
+		}
+		if err := d.SkipValue(); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}

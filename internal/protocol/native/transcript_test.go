@@ -1,0 +1,63 @@
+package native_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/parley-im/parley/internal/backend/pebble"
+	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/protocol"
+	"github.com/parley-im/parley/internal/protocol/native"
+	"github.com/parley-im/parley/internal/protocol/protocoltest"
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// start runs a broker over an empty store until the test ends, and says how to
+// connect to it.
+func start(t *testing.T) protocoltest.Open {
+	t.Helper()
+	db, err := pebble.Open(t.TempDir(), pebble.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := broker.New(broker.Config{Log: db})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running, serving sync.WaitGroup
+	running.Go(func() {
+		if err := b.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		serving.Wait()
+		cancel()
+		running.Wait()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return func(string) (wire.Conn, error) {
+		client, server := wire.Pipe()
+		serving.Go(func() {
+			c := protocol.Conversation{Conn: server, Codec: native.New(server, terms()), Broker: b}
+			var goodbye *wire.CloseError
+			if err := protocol.Serve(ctx, c); !errors.As(err, &goodbye) {
+				t.Errorf("a conversation ended with %v", err)
+			}
+		})
+		return client, nil
+	}
+}
+
+// What docs/protocol/native.md says, the server does.
+func TestTranscripts(t *testing.T) {
+	protocoltest.Run(t, "../../../docs/protocol/native.md", protocoltest.Dialect{
+		Name:   "native",
+		Text:   true,
+		Probe:  `{"jsonrpc":"2.0","id":"are you there?","method":"ping"}`,
+		Answer: `{"jsonrpc":"2.0","id":"are you there?","result":{}}`,
+		Start:  start,
+	})
+}

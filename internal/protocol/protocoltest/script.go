@@ -1,0 +1,116 @@
+package protocoltest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// A Script is one conversation of a file.
+type Script struct {
+	File string
+	Line int // of the opening fence
+	End  int // of the closing fence
+
+	steps []step
+}
+
+// Name tells a file's scripts apart: the line that it begins at.
+func (s Script) Name() string { return "line_" + strconv.Itoa(s.Line) }
+
+type verb int
+
+const (
+	opens verb = iota
+	sends
+	receives
+	silent
+)
+
+// A step is one line of a script, with its continuations.
+type step struct {
+	line int
+	conn string // "" where there is only one
+	verb verb
+	text string
+}
+
+// ReadFile returns the scripts of protocol name in a Markdown file, in order.
+// An error names the file and the line.
+func ReadFile(file, name string) ([]Script, error) {
+	p, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return parse(file, name, p)
+}
+
+func parse(file, name string, p []byte) ([]Script, error) {
+	var scripts []Script
+	var in *Script
+	lines := bufio.NewScanner(bytes.NewReader(p))
+	lines.Buffer(nil, len(p)+1)
+	for n := 1; lines.Scan(); n++ {
+		text := lines.Text()
+		switch {
+		case in == nil:
+			if text == "```transcript "+name {
+				in = &Script{File: file, Line: n}
+			}
+		case text == "```":
+			in.End = n
+			scripts = append(scripts, *in)
+			in = nil
+		default:
+			if err := in.add(n, text); err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", file, n, err)
+			}
+		}
+	}
+	if in != nil {
+		return nil, fmt.Errorf("%s:%d: the transcript has no end", file, in.Line)
+	}
+	return scripts, lines.Err()
+}
+
+// add appends what line n says.
+func (s *Script) add(n int, text string) error {
+	if text == "" || strings.HasPrefix(text, "//") {
+		return nil
+	}
+	if text == "|" || strings.HasPrefix(text, "| ") {
+		if len(s.steps) == 0 || s.steps[len(s.steps)-1].verb == opens {
+			return fmt.Errorf("%q continues no frame", text)
+		}
+		s.steps[len(s.steps)-1].text += "\n" + strings.TrimPrefix(text[1:], " ")
+		return nil
+	}
+	name := text[:len(text)-len(strings.TrimLeft(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))]
+	st := step{line: n, conn: name}
+	rest := strings.TrimPrefix(text[len(name):], ": ")
+	var ok bool
+	if st.text, ok = strings.CutPrefix(rest, "open "); ok {
+		st.verb = opens
+	} else if st.text, ok = strings.CutPrefix(rest, "> "); ok {
+		st.verb = sends
+	} else if st.text, ok = strings.CutPrefix(rest, "< "); ok {
+		st.verb = receives
+	} else {
+		return fmt.Errorf("%q is neither open, > nor <", text)
+	}
+	if st.verb == receives && st.text == "(nothing)" {
+		st.verb = silent
+	}
+	if strings.HasPrefix(st.text, `"`) {
+		unquoted, err := strconv.Unquote(st.text)
+		if err != nil {
+			return fmt.Errorf("%s is not a Go string", st.text)
+		}
+		st.text = unquoted
+	}
+	s.steps = append(s.steps, st)
+	return nil
+}
