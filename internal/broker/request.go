@@ -34,6 +34,7 @@ type Publish struct {
 
 // Publication is one message on its way into the log.
 type Publication struct {
+	// Message is what to store; a session sets its Sender.
 	Message parley.Message
 	// Producer, together with Message.ID, makes the publish idempotent. Empty
 	// means that the id is a label.

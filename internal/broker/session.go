@@ -29,7 +29,7 @@ type Session struct {
 
 	mu     sync.Mutex
 	room   sync.Cond // there is room for a request again
-	outbox []Event   // answers, in order
+	outbox []answer  // in order
 	ready  []*Subscription
 	subs   []*Subscription
 	nextID uint64
@@ -106,7 +106,7 @@ func (s *Session) Reply(e Event, cost int) {
 		return
 	}
 	s.queued += cost + 128
-	s.outbox = append(s.outbox, e)
+	s.outbox = append(s.outbox, answer{event: e})
 	s.wakeLocked()
 }
 
@@ -119,6 +119,7 @@ func (s *Session) Publish(requests []*Publish) {
 	sub.answer = func() { s.answer(sub) }
 	for _, r := range requests {
 		for i := range r.Messages {
+			r.Messages[i].Message.Sender = s.cfg.Identity
 			s.broker.cfg.Limits.check(&r.Messages[i])
 		}
 	}
@@ -150,10 +151,10 @@ func (s *submission) refuse(err error) {
 	}
 }
 
-// published is an answer on its way, with what it counts in Session.unsent.
-type published struct {
-	Published
-	bytes int
+// answer is an event on its way to the client, with what it counts there.
+type answer struct {
+	event  Event
+	unsent int // in Session.unsent
 }
 
 // answer tells the session what became of its messages.
@@ -163,7 +164,7 @@ func (s *Session) answer(sub *submission) {
 	if s.closed {
 		return
 	}
-	s.outbox = append(s.outbox, &published{Published{sub.publishes}, sub.bytes})
+	s.outbox = append(s.outbox, answer{&Published{sub.publishes}, sub.bytes})
 	s.wakeLocked()
 }
 
@@ -324,12 +325,9 @@ func (s *Session) pull(ctx context.Context, dst []Event, ready []*Subscription) 
 func (s *Session) take(dst []Event) ([]Event, []*Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range s.outbox {
-		if p, ok := e.(*published); ok {
-			s.unsent -= p.bytes
-			e = &p.Published
-		}
-		dst = append(dst, e)
+	for _, a := range s.outbox {
+		s.unsent -= a.unsent
+		dst = append(dst, a.event)
 	}
 	clear(s.outbox)
 	if s.outbox = s.outbox[:0]; cap(s.outbox) > 64 {

@@ -36,7 +36,8 @@ type Subscription struct {
 	left     int        // how many messages a replay may still deliver
 	asOf     time.Time  // when the present replay judges expiry
 	since    time.Time
-	round    int // replays so far
+	round    int  // replays so far
+	told     bool // of the present replay's start
 }
 
 // phase is where a subscription is on its way.
@@ -160,7 +161,7 @@ func (u *Subscription) startReplay(ctx context.Context, dst []Event) ([]Event, e
 	}
 	u.round++
 	u.phase = phaseReplay
-	if u.round == 1 || u.left > 0 {
+	if u.told = u.round == 1 || u.left > 0; u.told {
 		dst = append(dst, &ReplayStart{Sub: u, Count: u.left})
 	}
 	if u.left == 0 {
@@ -205,7 +206,7 @@ func (u *Subscription) endReplay(ctx context.Context, dst []Event) ([]Event, err
 	if !limited {
 		u.cursor = max(u.cursor, u.through)
 	}
-	if n := len(dst); u.round == 1 || n > 0 {
+	if u.told {
 		dst = append(dst, &ReplayEnd{Sub: u, Cursor: u.cursor})
 	}
 	if limited {

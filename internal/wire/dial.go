@@ -52,8 +52,7 @@ func dial(ctx context.Context, address string, header http.Header, secure *tls.C
 	dialer := ws.Dialer{Timeout: handshakeTime, Header: ws.HandshakeHeaderHTTP(header), TLSConfig: secure}
 	conn, behind, _, err := dialer.Dial(ctx, u.String())
 	if err != nil {
-		var status ws.StatusError
-		if errors.As(err, &status) {
+		if status, ok := errors.AsType[ws.StatusError](err); ok {
 			err = StatusError(status)
 		}
 		return nil, fmt.Errorf("wire: dial %s: %w", u.Host, err)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -66,15 +67,15 @@ func parseHeader(b []byte, masked bool, maxSize int) (h header, fault *CloseErro
 		return h, violation("incorrect mask flag")
 	}
 	head, size := 2, uint64(length)
-	switch {
-	case length == length16:
+	switch length {
+	case length16:
 		if head = 4; len(b) < head {
 			return h, nil
 		}
 		if size = uint64(binary.BigEndian.Uint16(b[2:])); size < length16 {
 			return h, violation("length is not minimal")
 		}
-	case length == length64:
+	case length64:
 		if head = 10; len(b) < head {
 			return h, nil
 		}
@@ -86,7 +87,7 @@ func parseHeader(b []byte, masked bool, maxSize int) (h header, fault *CloseErro
 			return h, violation("length is not minimal")
 		}
 	}
-	if !h.control() && size > uint64(maxSize) {
+	if size > math.MaxInt || !h.control() && int(size) > maxSize {
 		return h, &CloseError{CloseTooBig, "message too big"}
 	}
 	h.size = int(size)
@@ -111,7 +112,7 @@ func appendFrame(dst []byte, op byte, payload []byte, m *masks) []byte {
 	case n < length16:
 		dst = append(dst, finBit|op, flag|byte(n))
 	case n <= 0xffff:
-		dst = append(dst, finBit|op, flag|length16, byte(n>>8), byte(n))
+		dst = append(dst, finBit|op, flag|length16, byte(n>>8), byte(n&0xff))
 	default:
 		dst = append(dst, finBit|op, flag|length64)
 		dst = binary.BigEndian.AppendUint64(dst, uint64(n))

@@ -25,7 +25,6 @@ type kept struct {
 
 // keep runs fn in a bubble with a connection that a session reads.
 func keep(t *testing.T, session func(wire.Conn) error, fn func(k *kept)) {
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		var keeper wire.Keeper
@@ -75,6 +74,7 @@ func endedWith(t *testing.T, err error, code uint16, reason string) {
 
 // TestKeeperIdle: a silent peer is pinged twice and then let go.
 func TestKeeperIdle(t *testing.T) {
+	t.Parallel()
 	keep(t, echo, func(k *kept) {
 		begun := time.Now()
 		for _, at := range []time.Duration{25 * time.Second, 50 * time.Second} {
@@ -93,6 +93,7 @@ func TestKeeperIdle(t *testing.T) {
 
 // TestKeeperAlive: a peer that answers pings stays for ever.
 func TestKeeperAlive(t *testing.T) {
+	t.Parallel()
 	keep(t, echo, func(k *kept) {
 		for range 200 {
 			begun := time.Now()
@@ -114,6 +115,7 @@ func TestKeeperAlive(t *testing.T) {
 // TestKeeperSlowMessage: neither a frame in pieces nor a message in fragments
 // keeps a connection, however alive the peer looks meanwhile.
 func TestKeeperSlowMessage(t *testing.T) {
+	t.Parallel()
 	for name, piece := range map[string]func(i int) []byte{
 		"frame": func(i int) []byte { return clientFrame(fin|opText, make([]byte, 1000))[i : i+1] },
 		"message": func(i int) []byte {
@@ -130,6 +132,7 @@ func TestKeeperSlowMessage(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			keep(t, echo, func(k *kept) {
 				begun := time.Now()
 				for i := 0; ; i++ {
@@ -148,6 +151,7 @@ func TestKeeperSlowMessage(t *testing.T) {
 // TestKeeperSteady: messages that each arrive in pieces, but in time, are not
 // taken for one that never ends.
 func TestKeeperSteady(t *testing.T) {
+	t.Parallel()
 	keep(t, echo, func(k *kept) {
 		hello := text("hello")
 		half := len(hello) / 2
@@ -170,6 +174,7 @@ func TestKeeperSteady(t *testing.T) {
 // TestKeeperBusySession: a session that works for minutes on what it read is
 // not the peer's silence.
 func TestKeeperBusySession(t *testing.T) {
+	t.Parallel()
 	keep(t, func(w wire.Conn) error {
 		for range 3 {
 			if _, err := w.Read(); err != nil {
@@ -199,6 +204,7 @@ func TestKeeperBusySession(t *testing.T) {
 // TestKeeperSlowReader: a peer that reads slowly, and so cannot answer pings, is
 // alive as long as it takes something.
 func TestKeeperSlowReader(t *testing.T) {
+	t.Parallel()
 	keep(t, func(w wire.Conn) error {
 		var writer sync.WaitGroup
 		writer.Go(func() {

@@ -40,7 +40,7 @@ func (*pipe) AppendFrame(dst []byte, text bool, payload []byte) []byte {
 	if text {
 		flag = pipeText
 	}
-	dst = binary.BigEndian.AppendUint32(append(dst, flag), uint32(len(payload)))
+	dst = binary.BigEndian.AppendUint32(append(dst, flag), uint32(len(payload))) //nolint:gosec // G115: tests send no 4 GiB
 	return append(dst, payload...)
 }
 
@@ -74,8 +74,8 @@ func (p *pipe) Write(b []byte) error { return p.out.put(b) }
 
 func (p *pipe) Close(code uint16, reason string) error {
 	e := &CloseError{code, reason}
+	p.in.close(e, false) // first: the other end's answer is not our reason
 	p.out.close(e, true)
-	p.in.close(e, false)
 	return nil
 }
 

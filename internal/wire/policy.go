@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -94,10 +95,8 @@ func (p *Policy) CheckOrigin(origin, host string, tls bool) error {
 		// Also "null", which is what a sandboxed page of anybody's says.
 		return fmt.Errorf("the origin is none: %w", parley.ErrForbidden)
 	}
-	for _, allowed := range p.Origins {
-		if o == allowed {
-			return nil
-		}
+	if slices.Contains(p.Origins, o) {
+		return nil
 	}
 	web := o.scheme == "https" || o.scheme == "http"
 	if p.Open && web && isLoopback(o.host) {

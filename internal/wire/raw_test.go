@@ -216,6 +216,7 @@ func (s *served) dial(t testing.TB, more ...[]byte) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	res.Body.Close()
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: %s", res.Status)
 	}

@@ -6,12 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/parley-im/parley/internal/wire"
 )
@@ -151,7 +150,8 @@ func fragments() []rfcCase {
 		broken("continuation first", 1002, "continuation of nothing", f(opMore, "a"), f(fin|opMore, "b")),
 		broken("last continuation first", 1002, "continuation of nothing", f(fin|opMore, "a"), f(fin|opText, "b")),
 		{
-			"continuation after the end", [][]byte{f(opText, "a"), f(fin|opMore, "b"), f(opMore, "c"), f(fin|opText, "d")},
+			"continuation after the end",
+			[][]byte{f(opText, "a"), f(fin|opMore, "b"), f(opMore, "c"), f(fin|opText, "d")},
 			[]got{echoed("ab"), closed(1002, "continuation of nothing")},
 		},
 		broken("text inside", 1002, "new message inside a fragmented one", f(opText, "a"), f(fin|opText, "b")),
@@ -224,11 +224,12 @@ func goodbyes() (all []rfcCase) {
 // and over a connection that delivers byte by byte.
 func TestRFC6455(t *testing.T) {
 	t.Parallel()
-	server := serve(t, &wire.Config{MaxFrame: rfcMax}, echo)
 	for section, cases := range map[string][]rfcCase{
 		"1 sizes": sizes(), "2 pings": pings(), "3 bits": bits(), "5 fragments": fragments(), "6 utf8": utf8Cases(), "7 goodbyes": goodbyes(),
 	} {
 		t.Run(section, func(t *testing.T) {
+			t.Parallel()
+			server := serve(t, &wire.Config{MaxFrame: rfcMax}, echo)
 			for _, c := range cases {
 				t.Run(c.name, func(t *testing.T) {
 					all := bytes.Join(c.send, nil)
@@ -256,32 +257,18 @@ func playTCP(t *testing.T, server *served, c rfcCase, all []byte) {
 
 func playBytes(t *testing.T, c rfcCase, all []byte) {
 	t.Helper()
-	near, far := net.Pipe()
-	defer near.Close()
-	if err := near.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	var tasks sync.WaitGroup
-	tasks.Go(func() {
-		ended <- echo(wire.NewServerEnd(far, &wire.Config{Keeper: new(wire.Keeper), MaxFrame: rfcMax}))
-	})
-	tasks.Go(func() {
-		for i := range all {
-			if _, err := near.Write(all[i : i+1]); err != nil {
-				return
-			}
-		}
-	})
-	r := bufio.NewReader(near)
+	conn := &script{in: all, cuts: make([]byte, len(all))}
+	err := echo(wire.NewServerEnd(conn, &wire.Config{Keeper: new(wire.Keeper), MaxFrame: rfcMax}))
+	r := bufio.NewReader(&conn.out)
 	for i, want := range c.want {
 		if g, err := serverFrame(r); err != nil || g != want {
 			t.Fatalf("byte by byte, frame %d: got %v, %v, want %v", i, g, err, want)
 		}
 	}
-	near.Close()
-	tasks.Wait()
-	checkEnd(t, <-ended, c)
+	if g, err := serverFrame(r); !errors.Is(err, io.EOF) {
+		t.Errorf("byte by byte: got %v, %v, want EOF", g, err)
+	}
+	checkEnd(t, err, c)
 }
 
 // checkEnd: the session was told the code that the wire shows.

@@ -57,7 +57,7 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 		return nil, fmt.Errorf("wire: upgrade: %w", err)
 	}
 	// Frames may already have come behind the request.
-	early, err := buffered.Reader.Peek(buffered.Reader.Buffered())
+	early, err := buffered.Peek(buffered.Reader.Buffered())
 	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("wire: upgrade: %w", err)
@@ -112,7 +112,7 @@ func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
 // refuse answers a request that checkUpgrade refused.
 func refuse(rw http.ResponseWriter, err error) {
 	status := http.StatusBadRequest
-	if r := (*refusal)(nil); errors.As(err, &r) {
+	if r, ok := errors.AsType[*refusal](err); ok {
 		status = r.status
 	}
 	switch status {

@@ -75,30 +75,29 @@ func TestHandshake(t *testing.T) {
 		"10,000 headers":              {request(strings.Repeat("X: y\r\n", 10000)), 101, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, res := exchange(t, server, c.request), c
-			if c.StatusCode != res.status {
-				t.Fatalf("got %s, want %d", c.Status, res.status)
+			t.Parallel()
+			status, header, body := exchange(t, server, c.request)
+			if status != c.status {
+				t.Fatalf("got %d, want %d", status, c.status)
 			}
-			if c.StatusCode == http.StatusSwitchingProtocols {
-				checkUpgraded(t, c)
-				return
+			if status == http.StatusSwitchingProtocols {
+				checkUpgraded(t, header)
 			}
-			if body, err := io.ReadAll(c.Body); res.body != "" && (err != nil || string(body) != res.body) {
-				t.Errorf("got body %q, %v, want %q", body, err, res.body)
+			if c.body != "" && body != c.body {
+				t.Errorf("got body %q, want %q", body, c.body)
 			}
-			if got := c.Header.Get("Sec-WebSocket-Version"); res.status == 426 && got != "13" {
+			if got := header.Get("Sec-WebSocket-Version"); status == http.StatusUpgradeRequired && got != "13" {
 				t.Errorf("426 offers version %q", got)
 			}
-			if got := c.Header.Get("Allow"); res.status == 405 && got != "GET" {
+			if got := header.Get("Allow"); status == http.StatusMethodNotAllowed && got != "GET" {
 				t.Errorf("405 allows %q", got)
 			}
 		})
 	}
 }
 
-// exchange sends a request and returns the answer's head; its body can be read
-// until the test ends.
-func exchange(t *testing.T, server *served, request string) *http.Response {
+// exchange sends a request and returns the answer.
+func exchange(t *testing.T, server *served, request string) (status int, header http.Header, body string) {
 	t.Helper()
 	c := connect(t, server.addr)
 	c.send(t, []byte(request))
@@ -107,17 +106,21 @@ func exchange(t *testing.T, server *served, request string) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { res.Body.Close() })
-	return res
+	defer res.Body.Close()
+	all, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, res.Header, string(all)
 }
 
-func checkUpgraded(t *testing.T, res *http.Response) {
+func checkUpgraded(t *testing.T, header http.Header) {
 	t.Helper()
 	for name, want := range map[string]string{
 		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
 		"Sec-WebSocket-Protocol": "", "Sec-WebSocket-Extensions": "",
 	} {
-		if got := strings.Join(res.Header.Values(name), "|"); got != want {
+		if got := strings.Join(header.Values(name), "|"); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
@@ -141,8 +144,8 @@ func TestSubprotocol(t *testing.T) {
 		if offer != "" {
 			lines = "Sec-WebSocket-Protocol: " + offer + "\r\n"
 		}
-		res := exchange(t, server, request(lines))
-		if got := res.Header.Get("Sec-WebSocket-Protocol"); got != want {
+		_, header, _ := exchange(t, server, request(lines))
+		if got := header.Get("Sec-WebSocket-Protocol"); got != want {
 			t.Errorf("offer %q: the answer names %q, want %q", offer, got, want)
 		}
 		if got := <-agreed; got != want {

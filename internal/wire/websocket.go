@@ -155,7 +155,7 @@ func (w *WebSocket) farewell() error {
 	}
 	w.release()
 	_ = w.shut(w.fault, closePayload(w.fault.Code, reason))
-	return w.fault
+	return w.cause.Load() // another goroutine may have closed first
 }
 
 // parse takes the whole frames out of what has arrived: unmasks them in place,

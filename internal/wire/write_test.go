@@ -132,6 +132,10 @@ func TestGoodbyeArrives(t *testing.T) {
 	t.Parallel()
 	for range 10 {
 		near, far := tcpPair(t)
+		// Small, so that the goodbye does not wait behind megabytes.
+		if err := errors.Join(far.(*net.TCPConn).SetWriteBuffer(1<<16), near.(*net.TCPConn).SetReadBuffer(1<<16)); err != nil {
+			t.Fatal(err)
+		}
 		w := wire.NewServerEnd(far, &wire.Config{Keeper: new(wire.Keeper)})
 		var tasks sync.WaitGroup
 		frame := w.AppendFrame(nil, true, bytes.Repeat([]byte("x"), 1000))

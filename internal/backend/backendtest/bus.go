@@ -244,13 +244,13 @@ func busNoGoroutineLeft(t *testing.T, bus backend.Bus) {
 // up, and fails the test, only after a time that no working backend needs.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(5 * time.Second)
 	for tries := 0; !condition(); tries++ {
 		switch {
 		case tries < 1000:
 			runtime.Gosched()
 		case time.Now().After(deadline):
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within 5 s: %s", what)
 		default:
 			<-time.After(100 * time.Microsecond)
 		}

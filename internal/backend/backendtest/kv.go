@@ -363,7 +363,11 @@ func kvConcurrent(t *testing.T, kv backend.KV) {
 	var wg sync.WaitGroup
 	for range callers {
 		wg.Go(func() {
-			for done := 0; done < steps; {
+			for tries, done := 0, 0; done < steps; tries++ {
+				if tries > callers*steps {
+					t.Error("more conflicts than writes")
+					return
+				}
 				r, err := kv.Get(t.Context(), "counter")
 				if err != nil && !errors.Is(err, parley.ErrNotFound) {
 					t.Errorf("Get: %v", err)

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,8 +160,12 @@ func (b *builder) flush(batch *pebble.Batch, s parley.Stream, first parley.Seq) 
 	if err := batch.Set(b.key, b.block, nil); err != nil {
 		return err
 	}
-	for i := range b.posted {
-		p := &b.postings[i]
+	// In order of key, because a memtable takes its next key fastest near the
+	// last one.
+	posted := b.postings[:b.posted]
+	slices.SortFunc(posted, func(x, y posting) int { return strings.Compare(x.path, y.path) })
+	for i := range posted {
+		p := &posted[i]
 		b.value = append(b.value[:0], 0)
 		if p.conditional {
 			b.value[0] |= postConditional

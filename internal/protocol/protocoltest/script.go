@@ -19,7 +19,7 @@ type Script struct {
 }
 
 // Name tells a file's scripts apart: the line that it begins at.
-func (s Script) Name() string { return "line_" + strconv.Itoa(s.Line) }
+func (s *Script) Name() string { return "line_" + strconv.Itoa(s.Line) }
 
 type verb int
 

@@ -1,0 +1,125 @@
+package arch
+
+// rule says what one package may import of this module; the standard library
+// and technologies have tables of their own. Paths are relative to the module,
+// "." is the root.
+type rule struct {
+	imports []string // what its code may import
+	tests   []string // what its tests may import besides, and besides suites
+}
+
+// packages has a rule for every package of the module: a new one needs a line
+// here, and with it a thought about its place in docs/architecture.
+func packages() map[string]rule {
+	core := []string{".", "internal/backend"}
+	protocol := []string{".", "internal/backend", "internal/broker", "internal/wire"}
+	codec := append([]string{"internal/protocol", "internal/protocol/jsonrpc"}, protocol...)
+	return map[string]rule{
+		// The vocabulary and the core: no technology.
+		".":                {tests: []string{"client", "server"}},
+		"internal/backend": {imports: []string{"."}},
+		"internal/broker":  {imports: core},
+
+		// Leaves: they never import a sibling.
+		"internal/backend/pebble":        {imports: core},
+		"internal/backend/local":         {imports: core},
+		"internal/backend/backendtest":   {imports: core},
+		"internal/wire":                  {imports: []string{"."}},
+		"internal/protocol":              {imports: protocol},
+		"internal/protocol/jsonrpc":      {imports: []string{"."}},
+		"internal/protocol/native":       {imports: codec},
+		"internal/protocol/gobbler":      {imports: codec},
+		"internal/protocol/protocoltest": {imports: codec},
+		"internal/httpapi":               {imports: []string{".", "internal/backend", "internal/broker"}},
+
+		// The composition root, and the programs.
+		"server": {
+			imports: []string{
+				".", "internal/backend", "internal/broker", "internal/backend/pebble", "internal/backend/local", "internal/wire",
+				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/httpapi",
+			},
+			tests: []string{"client"},
+		},
+		"server/servertest":         {imports: []string{".", "server", "internal/wire"}, tests: []string{"client"}},
+		"client":                    {imports: []string{".", "internal/wire"}, tests: []string{"server"}},
+		"cmd/parley":                {imports: []string{".", "client", "server", "cmd/parley/internal/bench"}},
+		"cmd/parley/internal/bench": {imports: []string{".", "client", "internal/wire"}, tests: []string{"server"}},
+
+		// Tests of the whole, and of the code itself.
+		"test/oracle":   {imports: []string{"."}},
+		"test/crash":    {tests: []string{"client"}},
+		"internal/arch": {},
+	}
+}
+
+// suites are what any test may import: the contracts' suites, the store in
+// memory and the core, because tests run the real thing and no mock.
+func suites() []string {
+	return []string{
+		".", "internal/backend", "internal/backend/backendtest", "internal/backend/pebble", "internal/backend/local",
+		"internal/broker", "internal/wire", "internal/protocol", "internal/protocol/protocoltest", "test/oracle",
+	}
+}
+
+// serverTests are packages whose tests may start a whole server.
+func serverTests() []string {
+	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "test/crash"}
+}
+
+// technologies gives each third-party module its home: the packages whose code
+// may import it. An empty list means tests only.
+func technologies() map[string][]string {
+	return map[string][]string{
+		"github.com/cockroachdb/pebble":      {"internal/backend/pebble"},
+		"github.com/golang/snappy":           {"internal/backend/pebble"},
+		"github.com/gobwas/ws":               {"internal/wire"},
+		"github.com/go-json-experiment/json": {"internal/protocol/jsonrpc"},
+		"github.com/rs/xid":                  {"internal/protocol/gobbler"},
+		"github.com/prometheus":              {"server"},
+		"go.yaml.in/yaml":                    {"server"},
+		"github.com/spf13":                   {"cmd/parley"},
+		"golang.org/x/term":                  {"cmd/parley"},
+		"golang.org/x/sync":                  {"server", "cmd/parley", "cmd/parley/internal/bench", "client", "internal/wire", "internal/protocol"},
+		"go.uber.org/goleak":                 {},
+		"github.com/rogpeppe/go-internal":    {},
+	}
+}
+
+// testTechnologies are packages that any test may import: the store's memory
+// file system, because tests run the real store.
+func testTechnologies() []string {
+	return []string{"github.com/cockroachdb/pebble/v2/vfs"}
+}
+
+// refused are packages of the standard library, and well-known others, that no
+// file may import, and why.
+func refused() map[string]string {
+	return map[string]string{
+		"log":                         "use log/slog",
+		"io/ioutil":                   "use io and os",
+		"unsafe":                      "no",
+		"github.com/pkg/errors":       "use errors and fmt",
+		"github.com/stretchr/testify": "compare with if, and print got and want",
+	}
+}
+
+// coreRefused is what the core may not import of the standard library: it
+// knows neither sockets nor files.
+func coreRefused() []string {
+	return []string{"net", "net/http", "os", "os/exec", "database/sql"}
+}
+
+// strangers are the packages that read what a stranger sent. encoding/json
+// takes the last of duplicate keys, ignores their case and replaces bad UTF-8,
+// so it must not decode there.
+func strangers() []string {
+	return []string{"internal/protocol", "internal/httpapi", "internal/wire"}
+}
+
+// vagueNames say nothing about what a package is for.
+func vagueNames() []string {
+	return []string{
+		"base", "common", "core", "data", "helper", "helpers", "info", "lib", "manager", "misc", "models", "model",
+		"pkg", "service", "shared", "types", "util", "utils",
+	}
+}
