@@ -34,8 +34,10 @@ type Message struct {
 	Header string
 	// Body is any bytes.
 	Body []byte
-	// Filters restrict who receives it: each key must be among a
-	// subscription's parameters with the same value. Nil restricts nothing.
+	// Filters restrict who receives it: only readers who have the same value
+	// under each key, of which there are user_id and application_id (their
+	// device). A key that a reader does not have counts as "". Nil restricts
+	// nothing.
 	Filters map[string]string
 }
 

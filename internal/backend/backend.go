@@ -94,7 +94,8 @@ type Retention struct {
 	Bytes int64
 }
 
-// Log keeps streams of messages. All methods may be called concurrently.
+// Log keeps streams of messages. All methods may be called concurrently, and do
+// nothing but return its error when ctx has ended.
 type Log interface {
 	// Append stores all entries, or none where the backend can; where it cannot,
 	// each is stored idempotently and a partial failure is an error that wraps

@@ -244,8 +244,8 @@ func TestToldCursorsAreNotReset(t *testing.T) {
 
 func TestFilters(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{})
-	ann := connect(t, b, broker.SessionConfig{Params: map[string]string{"user_id": "ann"}})
-	bob := connect(t, b, broker.SessionConfig{Params: map[string]string{"user_id": "bob"}})
+	ann := connect(t, b, broker.SessionConfig{Identity: parley.Identity{User: "ann"}})
+	bob := connect(t, b, broker.SessionConfig{Identity: parley.Identity{User: "bob"}})
 	for _, c := range []*client{ann, bob} {
 		c.Subscribe(broker.Subscribe{Topic: "/a"})
 		expect[*broker.Subscribed](c)
@@ -419,6 +419,61 @@ func TestRetention(t *testing.T) {
 	for stream, want := range map[parley.Stream]int{"keep": 10, "a": 3} {
 		if n, err := b.Count(t.Context(), stream); err != nil || n != want {
 			t.Errorf("%s keeps %d, want %d (%v)", stream, n, want, err)
+		}
+	}
+}
+
+// What is purged is not delivered either, and a reader that had it before it is
+// told of the gap.
+func TestTrimReachesLiveReaders(t *testing.T) {
+	b := start(t, openLog(t), broker.Config{})
+	c := connect(t, b, broker.SessionConfig{})
+	c.Subscribe(broker.Subscribe{Topic: "/a"})
+	expect[*broker.Subscribed](c)
+	expect[*broker.Live](c)
+	seqs := publishN(t, b, "/a", 5)
+	if _, err := b.Trim(t.Context(), "a", backend.Retention{Through: seqs[4]}); err != nil {
+		t.Fatal(err)
+	}
+	if g := expect[*broker.Gap](c); g.To != seqs[4] {
+		t.Errorf("gap to %d, want %d", g.To, seqs[4])
+	}
+	expect[*broker.Live](c)
+	publish(t, b, text("/a", "after"))
+	if got := c.texts(1); got[0] != "after" {
+		t.Errorf("got %v", got)
+	}
+}
+
+// Memory for a topic is given back when its last reader leaves.
+func TestTailIsGivenBack(t *testing.T) {
+	b := start(t, openLog(t), broker.Config{})
+	c := connect(t, b, broker.SessionConfig{})
+	c.Subscribe(broker.Subscribe{Topic: "/a"})
+	expect[*broker.Subscribed](c)
+	expect[*broker.Live](c)
+	publishN(t, b, "/a", 100)
+	c.texts(100)
+	if n := b.Stats().TailBytes; n < 100*256 {
+		t.Fatalf("the tail holds %d bytes", n)
+	}
+	c.Unsubscribe("", 1, "", false)
+	if n := b.Stats().TailBytes; n != 0 {
+		t.Errorf("the tail holds %d bytes for nobody", n)
+	}
+}
+
+// A message may be larger than what a page or the tail holds.
+func TestLargeMessages(t *testing.T) {
+	b := start(t, openLog(t), broker.Config{TailBytes: 1000})
+	c := connect(t, b, broker.SessionConfig{})
+	c.Subscribe(broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq}})
+	for range 3 {
+		publish(t, b, text("/a", strings.Repeat("x", 1<<20)))
+	}
+	for n := 0; n < 3; {
+		if e, ok := c.next().(*broker.Messages); ok {
+			n += len(e.Batch.Messages)
 		}
 	}
 }

@@ -29,6 +29,7 @@ type feeds struct {
 	tail  []kept
 	bytes int
 	bound int
+	dead  int // of bytes, in feeds that are gone
 }
 
 type kept struct {
@@ -41,6 +42,9 @@ type kept struct {
 type feed struct {
 	topic   parley.Topic
 	pending []*parley.Message // of the commit being added; guarded by feeds.mu
+
+	bytes int  // of the tail; guarded by feeds.mu
+	gone  bool // likewise
 
 	mu      sync.Mutex
 	floor   parley.Seq // the feed has all above it
@@ -82,7 +86,34 @@ func (f *feeds) detach(u *Subscription) {
 	}
 	if len(d.subs) == 0 && f.byTopic[d.topic] == d {
 		delete(f.byTopic, d.topic)
-		d.batches = nil
+		d.batches, d.gone = nil, true
+		if f.dead += d.bytes; f.dead > f.bytes/2 {
+			f.bury()
+		}
+	}
+}
+
+// bury forgets what the tail has of feeds that are gone. Done when that is half
+// of it, it costs each batch a constant.
+func (f *feeds) bury() {
+	f.tail = slices.DeleteFunc(f.tail, func(k kept) bool { return k.feed.gone })
+	f.bytes, f.dead = f.bytes-f.dead, 0
+}
+
+// forget drops what the feeds have of s up to floor, because it was removed.
+func (f *feeds) forget(s parley.Stream, floor parley.Seq) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for topic, d := range f.byTopic {
+		if topic.Stream() != s {
+			continue
+		}
+		d.mu.Lock()
+		for len(d.batches) > 0 && d.batches[0].First() <= floor {
+			d.floor = d.batches[0].Last()
+			d.batches = d.batches[1:]
+		}
+		d.mu.Unlock()
 	}
 }
 
@@ -158,6 +189,7 @@ func (f *feeds) fill(d *feed) {
 		d.batches = append(d.batches, batch)
 		f.tail = append(f.tail, kept{d, batch, bytes})
 		f.bytes += bytes
+		d.bytes += bytes
 	}
 }
 
@@ -167,6 +199,10 @@ func (f *feeds) evict() {
 	for ; f.bytes > f.bound && n < len(f.tail); n++ {
 		k := f.tail[n]
 		f.bytes -= k.bytes
+		k.feed.bytes -= k.bytes
+		if k.feed.gone {
+			f.dead -= k.bytes
+		}
 		k.feed.drop(k.batch)
 		f.tail[n] = kept{}
 	}

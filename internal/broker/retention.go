@@ -41,6 +41,16 @@ func (b *Broker) retain(ctx context.Context) {
 	}
 }
 
+// Trim drops a stream's messages as r says, from the log and from what live
+// readers have yet to read, and returns the new floor.
+func (b *Broker) Trim(ctx context.Context, s parley.Stream, r backend.Retention) (parley.Seq, error) {
+	floor, err := b.log.Trim(ctx, s, r)
+	if err == nil {
+		b.feeds.forget(s, floor)
+	}
+	return floor, err
+}
+
 // Retain applies the retention rules to all streams now.
 func (b *Broker) Retain(ctx context.Context) error {
 	for s, err := range b.log.Streams(ctx) {

@@ -13,8 +13,6 @@ import (
 // SessionConfig says who a session is and how to wake it.
 type SessionConfig struct {
 	Identity parley.Identity
-	// Params are compared with messages' filters.
-	Params map[string]string
 	// Wake is called when there are events to take and nobody is taking them:
 	// whoever is woken calls Next until it returns none. It must not block and
 	// must not call the session.
@@ -34,7 +32,8 @@ type Session struct {
 	subs   []*Subscription
 	nextID uint64
 	unsent int  // bytes of publishes whose answer was not taken
-	queued int  // bytes of other answers that were not taken
+	queued int  // bytes of other answers that were not delivered
+	taken  int  // what of queued was taken last, and is delivered when more is taken
 	awake  bool // someone takes events
 	closed bool
 	bye    *Bye
@@ -42,9 +41,6 @@ type Session struct {
 
 // NewSession begins a session. Close ends it.
 func (b *Broker) NewSession(cfg SessionConfig) *Session {
-	if cfg.Params == nil {
-		cfg.Params = map[string]string{}
-	}
 	s := &Session{broker: b, cfg: cfg}
 	s.room.L = &s.mu
 	b.mu.Lock()
@@ -55,6 +51,11 @@ func (b *Broker) NewSession(cfg SessionConfig) *Session {
 
 // Identity is who the session is.
 func (s *Session) Identity() parley.Identity { return s.cfg.Identity }
+
+// params are what the filters of messages are compared with.
+func (s *Session) params() map[string]string {
+	return map[string]string{"user_id": s.cfg.Identity.User, "application_id": s.cfg.Identity.Device}
+}
 
 // Stop makes requests do nothing any more, and those that wait return. Wake is
 // not called again.
@@ -325,6 +326,8 @@ func (s *Session) pull(ctx context.Context, dst []Event, ready []*Subscription) 
 func (s *Session) take(dst []Event) ([]Event, []*Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.queued -= s.taken
+	s.taken = s.queued
 	for _, a := range s.outbox {
 		s.unsent -= a.unsent
 		dst = append(dst, a.event)
@@ -333,7 +336,6 @@ func (s *Session) take(dst []Event) ([]Event, []*Subscription) {
 	if s.outbox = s.outbox[:0]; cap(s.outbox) > 64 {
 		s.outbox = nil
 	}
-	s.queued = 0
 	s.room.Broadcast()
 	ready := s.ready
 	s.ready = nil
@@ -396,6 +398,7 @@ func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
 	if q.Limit == 0 {
 		q.Limit = s.broker.cfg.Limits.HistoryMessages
 	}
+	q.MaxBytes = batchBytes // on the wire it can be six times that
 	page, err := s.broker.log.Read(ctx, q)
 	if err != nil {
 		s.Reply(&Failed{ref, err}, 0)
@@ -427,6 +430,6 @@ func (s *Session) allow(q *backend.Query) error {
 	if q.Topic.Reserved() {
 		return fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
 	}
-	q.Stream, q.Params = q.Topic.Stream(), s.cfg.Params
+	q.Stream, q.Params = q.Topic.Stream(), s.params()
 	return nil
 }

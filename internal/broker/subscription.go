@@ -36,7 +36,7 @@ type Subscription struct {
 	left     int        // how many messages a replay may still deliver
 	asOf     time.Time  // when the present replay judges expiry
 	since    time.Time
-	round    int  // replays so far
+	replayed bool // it has begun a replay
 	told     bool // of the present replay's start
 }
 
@@ -143,13 +143,15 @@ func (u *Subscription) startReplay(ctx context.Context, dst []Event) ([]Event, e
 	u.asOf = time.Now()
 	u.left = 0
 	q := u.query()
-	if u.round == 0 {
+	first := !u.replayed && !u.wasLive
+	u.replayed = true
+	if first {
 		q.Limit = r.Max
 		if r.Start.Kind == NewestN {
 			q.Limit, q.Reverse = r.Start.Last, true
 		}
 	}
-	none := u.round == 0 && r.Start.Kind == NewestN && r.Start.Last <= 0
+	none := first && r.Start.Kind == NewestN && r.Start.Last <= 0
 	if !none {
 		span, err := b.log.Count(ctx, q)
 		if err != nil {
@@ -159,13 +161,17 @@ func (u *Subscription) startReplay(ctx context.Context, dst []Event) ([]Event, e
 			u.cursor = span.First - 1
 		}
 	}
-	u.round++
 	u.phase = phaseReplay
-	if u.told = u.round == 1 || u.left > 0; u.told {
+	if u.told = first || u.left > 0; u.told {
 		dst = append(dst, &ReplayStart{Sub: u, Count: u.left})
 	}
 	if u.left == 0 {
-		return u.endReplay(ctx, dst)
+		// Nothing there may also mean that it was trimmed before the count.
+		floor, _, err := b.log.Bounds(ctx, u.Topic.Stream())
+		if err != nil {
+			return dst, err
+		}
+		return u.endReplay(ctx, u.skip(dst, floor))
 	}
 	b.stats.replays.Add(1)
 	return dst, nil
@@ -174,7 +180,7 @@ func (u *Subscription) startReplay(ctx context.Context, dst []Event) ([]Event, e
 func (u *Subscription) query() backend.Query {
 	return backend.Query{
 		Stream: u.Topic.Stream(), Topic: u.Topic, After: u.cursor, Before: u.through + 1,
-		Since: u.since, Now: u.asOf, Params: u.session.cfg.Params,
+		Since: u.since, Now: u.asOf, Params: u.session.params(),
 	}
 }
 
@@ -186,18 +192,29 @@ func (u *Subscription) replay(ctx context.Context, dst []Event, budget *int) ([]
 	if err != nil {
 		return dst, err
 	}
-	if u.cursor != 0 && page.Floor > u.cursor {
-		dst = append(dst, &Gap{Sub: u, From: u.cursor, To: page.Floor})
-	}
+	dst = u.skip(dst, page.Floor)
 	if len(page.Messages) > 0 {
 		dst = u.deliver(dst, NewBatch(page.Messages), budget)
 	}
 	u.left -= len(page.Messages)
-	u.cursor = max(u.cursor, page.Next, page.Floor)
+	u.cursor = max(u.cursor, page.Next)
 	if page.More && u.left > 0 {
 		return dst, nil
 	}
 	return u.endReplay(ctx, dst)
+}
+
+// skip moves the cursor up to the stream's floor, and tells the gap that opens.
+// Who begins with the oldest message, cursor 0, misses nothing.
+func (u *Subscription) skip(dst []Event, floor parley.Seq) []Event {
+	if floor <= u.cursor {
+		return dst
+	}
+	if u.cursor != 0 || u.wasLive {
+		dst = append(dst, &Gap{Sub: u, From: u.cursor, To: floor})
+	}
+	u.cursor = floor
+	return dst
 }
 
 // endReplay goes live, or replays what was stored meanwhile.
@@ -255,9 +272,9 @@ func (u *Subscription) wanted(b *Batch) *Batch {
 	if u.cursor < b.First() && !b.conditional {
 		return b
 	}
-	now := time.Now()
+	now, params := time.Now(), u.session.params()
 	part := slices.DeleteFunc(slices.Clone(b.Messages), func(m *parley.Message) bool {
-		return m.Seq <= u.cursor || m.Expired(now) || !m.Matches(u.session.cfg.Params)
+		return m.Seq <= u.cursor || m.Expired(now) || !m.Matches(params)
 	})
 	if len(part) == 0 {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -18,10 +19,8 @@ type Conversation struct {
 	Conn   wire.Conn
 	Codec  Codec
 	Broker *broker.Broker
-	// Identity is who the client is; Params are compared with the filters of
-	// messages.
+	// Identity is who the client is.
 	Identity parley.Identity
-	Params   map[string]string
 	// Greet sends broker.Welcome first, for protocols whose server speaks
 	// first.
 	Greet bool
@@ -29,19 +28,19 @@ type Conversation struct {
 
 // Serve holds the conversation until either side ends it. It returns the reason:
 // a *wire.CloseError when the client said goodbye or broke the rules,
-// wire.ErrSlow when it did not read, a *Ended when the server said goodbye, or
-// what went wrong with the connection. Nothing of it runs on when Serve returns.
+// wire.ErrSlow when it did not read, an *Ended when the server said goodbye, a
+// *PanicError when a fault of this program ended it, or what went wrong with the
+// connection. Nothing of it runs on when Serve returns.
 func Serve(ctx context.Context, c Conversation) error {
 	t := &talk{conn: c.Conn, codec: c.Codec}
 	t.session = c.Broker.NewSession(broker.SessionConfig{
 		Identity: c.Identity,
-		Params:   c.Params,
-		Wake:     func() { t.writer.Go(func() { t.write(ctx) }) },
+		Wake:     func() { t.writer.Go(func() { t.tell(ctx) }) },
 	})
 	if c.Greet {
 		t.session.Reply(welcome("", t.session, c.Broker), 0)
 	}
-	err := t.read(ctx, c.Broker)
+	err := guard(func() error { return t.read(ctx, c.Broker) })
 	t.session.Stop()
 	closing := errors.Join(t.conn.Close(1011, "internal error"))
 	t.writer.Wait()
@@ -59,6 +58,25 @@ type Ended struct{ Bye *broker.Bye }
 
 // Error implements error.
 func (e *Ended) Error() string { return "goodbye: " + e.Bye.Reason }
+
+// PanicError is a panic that cost one conversation.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error implements error.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// guard calls f and turns a panic into an error.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &PanicError{p, debug.Stack()}
+		}
+	}()
+	return f()
+}
 
 // talk is the state of a conversation at rest: one goroutine blocks in read, and
 // a second one writes only while there is something to write.
@@ -148,31 +166,50 @@ func welcome(ref string, s *broker.Session, b *broker.Broker) *broker.Welcome {
 	return &broker.Welcome{Ref: ref, Identity: s.Identity(), Time: time.Now(), Limits: b.Limits()}
 }
 
-// write sends what the session has to tell, until there is no more.
-func (t *talk) write(ctx context.Context) {
+// tell sends what the session has to tell, until there is no more.
+func (t *talk) tell(ctx context.Context) {
+	if err := guard(func() error { return t.write(ctx) }); err != nil {
+		code, reason := closing(err)
+		t.end(err, code, reason)
+	}
+}
+
+// closing says how a connection is closed because of err.
+func closing(err error) (code uint16, reason string) {
+	var ended *Ended
+	var panicked *PanicError
+	switch {
+	case errors.As(err, &ended):
+		return closeCode(ended.Bye.Code), ended.Bye.Reason
+	case errors.As(err, &panicked):
+		return wire.CloseInternal, "internal error"
+	case errors.Is(err, wire.ErrSlow):
+		return wire.ClosePolicy, "slow reader"
+	}
+	return wire.CloseGoingAway, "write failed"
+}
+
+func (t *talk) write(ctx context.Context) error {
 	out := buffers.Get().(*buffer)
 	defer out.release()
 	for {
 		out.events = t.session.Next(ctx, out.events[:0])
 		if len(out.events) == 0 {
-			return
+			return nil
 		}
 		out.bytes = out.bytes[:0]
-		var bye *broker.Bye
 		for i, e := range out.events {
 			out.bytes = t.codec.Encode(out.bytes, e)
-			bye, _ = e.(*broker.Bye)
 			out.events[i] = nil
-			if len(out.bytes) >= writeBytes && !t.send(out) {
-				return
+			bye, last := e.(*broker.Bye)
+			if len(out.bytes) >= writeBytes || i == len(out.events)-1 {
+				if err := t.send(out); err != nil {
+					return err
+				}
 			}
-		}
-		if len(out.bytes) > 0 && !t.send(out) {
-			return
-		}
-		if bye != nil {
-			t.end(&Ended{bye}, closeCode(bye.Code), bye.Reason)
-			return
+			if last {
+				return &Ended{bye}
+			}
 		}
 	}
 }
@@ -181,18 +218,13 @@ func (t *talk) write(ctx context.Context) {
 const writeBytes = 128 << 10
 
 // send writes and empties the buffer.
-func (t *talk) send(out *buffer) bool {
+func (t *talk) send(out *buffer) error {
+	if len(out.bytes) == 0 {
+		return nil
+	}
 	err := t.conn.Write(out.bytes)
 	out.bytes = out.bytes[:0]
-	if err == nil {
-		return true
-	}
-	reason := "write failed"
-	if errors.Is(err, wire.ErrSlow) {
-		reason = "slow consumer"
-	}
-	t.end(err, 1008, reason)
-	return false
+	return err
 }
 
 // end closes the connection, which ends read.

@@ -33,10 +33,10 @@ func TestRacyReference(t *testing.T) {
 // TestSuitesFindFaults plants one fault at a time and demands that the suite
 // fails, in a process of its own because a test cannot survive its failure.
 func TestSuitesFindFaults(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("the suites themselves are tested in full runs")
 	}
-	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

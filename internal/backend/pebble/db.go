@@ -32,8 +32,10 @@ const formatVersion = 1
 
 // Options have a useful zero value.
 type Options struct {
-	// FS holds the files; nil is the operating system's. With vfs.NewMem() the
-	// store is in memory, and dir is only a name.
+	// Memory keeps the store in memory: it is gone when it is closed, and dir is
+	// only a name.
+	Memory bool
+	// FS holds the files; nil is the operating system's, or a new one in memory.
 	FS vfs.FS
 	// Logger receives what goes wrong; nil is slog.Default().
 	Logger *slog.Logger
@@ -74,7 +76,9 @@ type DB struct {
 // it, and when it holds less than it once acknowledged.
 func Open(dir string, opt Options) (*DB, error) {
 	if opt.FS == nil {
-		opt.FS = vfs.Default
+		if opt.FS = vfs.Default; opt.Memory {
+			opt.FS = vfs.NewMem()
+		}
 	}
 	if err := makeDir(opt.FS, dir); err != nil {
 		return nil, err

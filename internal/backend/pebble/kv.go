@@ -46,7 +46,7 @@ func (db *DB) Put(ctx context.Context, r backend.Record) (uint64, error) {
 	if err := errors.Join(ctx.Err(), checkKey(r.Key)); err != nil {
 		return 0, err
 	}
-	rev, err := db.change(r.Key, r.Rev, func(b *pebble.Batch, rev uint64) error {
+	rev, err := db.change(r.Key, r.Rev, true, func(b *pebble.Batch, rev uint64) error {
 		v := binary.BigEndian.AppendUint64(nil, rev)
 		expires := int64(0)
 		if !r.Expires.IsZero() {
@@ -66,25 +66,22 @@ func (db *DB) Delete(ctx context.Context, key string, rev uint64) error {
 	if err := errors.Join(ctx.Err(), checkKey(key)); err != nil {
 		return err
 	}
-	if rev == 0 {
-		return fmt.Errorf("record %q: delete needs a revision: %w", key, parley.ErrInvalid)
-	}
-	_, err := db.change(key, rev, func(b *pebble.Batch, _ uint64) error {
+	_, err := db.change(key, rev, false, func(b *pebble.Batch, _ uint64) error {
 		return b.Delete(recordKey(key), nil)
 	})
 	return err
 }
 
-// change compares and sets. Revisions are taken from the store's one counter, so
+// change compares and sets, or creates where it may. Revisions are taken from the store's one counter, so
 // that a record made again never has a revision of its earlier life.
-func (db *DB) change(key string, rev uint64, write func(b *pebble.Batch, rev uint64) error) (uint64, error) {
+func (db *DB) change(key string, rev uint64, create bool, write func(b *pebble.Batch, rev uint64) error) (uint64, error) {
 	db.kv.Lock()
 	defer db.kv.Unlock()
 	old, err := db.record(key)
 	switch {
 	case err != nil && !errors.Is(err, parley.ErrNotFound):
 		return 0, err
-	case err != nil && rev != 0:
+	case err != nil && (rev != 0 || !create):
 		return 0, err
 	case old.Rev != rev:
 		return 0, fmt.Errorf("record %q has revision %d, not %d: %w", key, old.Rev, rev, parley.ErrConflict)

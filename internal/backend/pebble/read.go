@@ -101,6 +101,10 @@ func floorIn(r pebble.Reader, s parley.Stream) (parley.Seq, error) {
 // Streams implements backend.Log.
 func (db *DB) Streams(ctx context.Context) iter.Seq2[parley.Stream, error] {
 	return func(yield func(parley.Stream, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield("", err)
+			return
+		}
 		it, err := db.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: []byte{kindBlock}, UpperBound: []byte{kindBlock + 1}})
 		if err != nil {
 			yield("", fmt.Errorf("pebble: streams: %w", err))
@@ -129,5 +133,8 @@ func since(t time.Time) int64 {
 	if t.IsZero() {
 		return math.MinInt64
 	}
-	return t.UnixMicro()
+	return ceilMicro(t)
 }
+
+// ceilMicro is the first whole microsecond that is not before t.
+func ceilMicro(t time.Time) int64 { return t.Add(time.Microsecond - 1).UnixMicro() }

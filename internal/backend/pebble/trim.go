@@ -30,6 +30,9 @@ const trimBlocks = 256
 
 // Trim implements backend.Log.
 func (db *DB) Trim(ctx context.Context, s parley.Stream, r backend.Retention) (parley.Seq, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	db.trim.Lock()
 	defer db.trim.Unlock()
 	floor, err := floorIn(db.db, s)
@@ -158,7 +161,7 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 // goes from have.
 func (w *walk) cut(floor parley.Seq, r backend.Retention, have *total) (parley.Seq, error) {
 	last := w.head.last(w.first)
-	byAge := !r.Before.IsZero() && w.head.time < r.Before.UnixMicro()
+	byAge := !r.Before.IsZero() && w.head.time < ceilMicro(r.Before)
 	if byAge || r.Through >= last {
 		n, size, err := w.above(floor)
 		have.messages -= n

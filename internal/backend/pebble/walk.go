@@ -36,6 +36,9 @@ type walk struct {
 }
 
 func (db *DB) walk(ctx context.Context, q backend.Query) (*walk, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if q.Now.IsZero() {
 		q.Now = db.opt.Now()
 	}
@@ -51,7 +54,7 @@ func (db *DB) walk(ctx context.Context, q backend.Query) (*walk, error) {
 	}
 	if !q.Since.IsZero() {
 		// A seq is never below the time at which it was given.
-		w.after = max(w.after, parley.Seq(max(0, q.Since.UnixMicro()-1)))
+		w.after = max(w.after, parley.Seq(max(0, ceilMicro(q.Since)-1)))
 	}
 	lower, upper := blockBounds(q.Stream)
 	if q.Topic != "" && q.Topic != q.Stream.Topic() {

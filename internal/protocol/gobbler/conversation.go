@@ -14,7 +14,7 @@ import (
 //
 // The device of its identity is what this protocol calls the application id: an
 // xid, new for each connection, so that connections of one user are strangers to
-// each other. Filters of messages are met by user_id and application_id.
+// each other.
 func Conversation(conn wire.Conn, b *broker.Broker, user string) protocol.Conversation {
 	id := parley.Identity{User: user, Device: xid.New().String()}
 	return protocol.Conversation{
@@ -22,7 +22,6 @@ func Conversation(conn wire.Conn, b *broker.Broker, user string) protocol.Conver
 		Codec:    New(conn, id),
 		Broker:   b,
 		Identity: id,
-		Params:   map[string]string{"user_id": id.User, "application_id": id.Device},
 		Greet:    true,
 	}
 }

@@ -2,7 +2,6 @@ package gobbler_test
 
 import (
 	"errors"
-	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -50,9 +49,6 @@ func TestConversation(t *testing.T) {
 	}
 	if !regexp.MustCompile(`^[0-9a-v]{20}$`).MatchString(a.Identity.Device) {
 		t.Errorf("application id %q is no xid", a.Identity.Device)
-	}
-	if want := map[string]string{"user_id": "ann", "application_id": a.Identity.Device}; !maps.Equal(a.Params, want) {
-		t.Errorf("filters are met by %v, want %v", a.Params, want)
 	}
 	r := decode(t, a.Codec, true, "> /foo")
 	if got := r[0].(*protocol.Publish).Messages[0].Message.Sender; got != a.Identity || got.User != "ann" {
