@@ -47,7 +47,7 @@ func TestPlantedFaults(t *testing.T) {
 		{"the client does not know the server", "client/x.go", `package client; import ` + at + `internal/broker"`, "may not import"},
 		{"a test imports its package", "client/x_test.go", `package client_test; import (` + at + `client"; ` + at + `server/servertest")`, ""},
 		{"a package needs a rule", "internal/cache/x.go", `package cache`, "no rule"},
-		{"so does one of tests", "test/chaos/x_test.go", `package chaos`, "no rule"},
+		{"so does one of tests", "test/soak/x_test.go", `package soak`, "no rule"},
 		{"a vague folder", "internal/util/x.go", `package strs`, "says nothing"},
 		{"a vague name", "internal/wire/x.go", `package helpers`, "says nothing"},
 		{"a technology has one home", "server/x.go", `package server; import "github.com/cockroachdb/pebble/v2"`, "lives in [internal/backend/pebble]"},

@@ -47,7 +47,8 @@ func packages() map[string]rule {
 
 		// Tests of the whole, and of the code itself.
 		"test/oracle":   {imports: []string{"."}},
-		"test/crash":    {tests: []string{"client"}},
+		"test/crash":    {},
+		"test/chaos":    {tests: []string{"client", "server"}},
 		"internal/arch": {},
 	}
 }
@@ -63,7 +64,7 @@ func suites() []string {
 
 // serverTests are packages whose tests may start a whole server.
 func serverTests() []string {
-	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "test/crash"}
+	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "test/chaos"}
 }
 
 // technologies gives each third-party module its home: the packages whose code

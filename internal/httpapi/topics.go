@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/broker"
 )
 
 // Bounds of a list of topics.
@@ -30,6 +31,8 @@ const topicsTimeout = 30 * time.Second
 type Topics struct {
 	// Log is what it looks into.
 	Log backend.Log
+	// Broker removes messages, from the log and from its memory.
+	Broker *broker.Broker
 	// Logger gets the errors that a client is not shown.
 	Logger *slog.Logger
 }
@@ -161,7 +164,7 @@ func (t *Topics) purge(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	floor, err := t.Log.Trim(ctx, topic.Stream(), backend.Retention{Through: last})
+	floor, err := t.Broker.Trim(ctx, topic.Stream(), backend.Retention{Through: last})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/parley-im/parley"
+)
+
+// Config says how a server runs. Start from [Default] and change what differs;
+// [New] checks the whole. Every field but Logger is also a setting that flags,
+// the environment and a file can give, see [Settings] and [Load].
+type Config struct {
+	HTTP      HTTP
+	Storage   Storage
+	Limits    Limits
+	Retention []Retention
+	Log       Log
+	// Drain bounds how long a stopping server takes to say goodbye and to
+	// finish what it has begun.
+	Drain time.Duration
+	// Logger takes the place of the one that Log describes; it is not a
+	// setting.
+	Logger *slog.Logger
+}
+
+// HTTP says where the server listens, and for whom.
+type HTTP struct {
+	// Listen is host:port. Port 0 takes a free one.
+	Listen string
+	// OpenToNetwork allows Listen to be wider than loopback although anybody
+	// who reaches it may then publish, read and connect without a credential.
+	OpenToNetwork bool
+	// Origins are the web origins, such as https://chat.example, whose pages
+	// may connect in addition to the server's own.
+	Origins []string
+	// GobblerPrefix is where the Gobbler protocol is served; it begins and
+	// ends with a slash.
+	GobblerPrefix string
+	// Health and Prometheus are the paths of those two endpoints; empty
+	// switches one off.
+	Health, Prometheus string
+	// Connections bounds all connections, PerAddress those from one address.
+	Connections, PerAddress int
+	// WriteTimeout is how long a client may take without reading anything
+	// before it is closed as slow.
+	WriteTimeout time.Duration
+}
+
+// Storage says where messages are kept.
+type Storage struct {
+	// Kind is "file", or "memory": nothing outlives the process.
+	Kind string
+	// Path is the directory of the store, made with mode 0700 when missing.
+	// It is not used in memory.
+	Path string
+}
+
+// The kinds of storage.
+const (
+	StorageFile   = "file"
+	StorageMemory = "memory"
+)
+
+// Limits bound what clients can make the server hold, in bytes.
+type Limits struct {
+	// Message bounds the body of one message.
+	Message int64
+	// PublishQueue bounds what has been received and is not yet durable; past
+	// it a publish is answered with an error that says to try again.
+	PublishQueue int64
+	// Tail bounds the newest messages kept in memory for live readers; who
+	// falls behind it reads from the store.
+	Tail int64
+}
+
+// Retention is a rule for what one stream keeps. A zero bound keeps everything;
+// the first bound that is exceeded drops the oldest messages.
+type Retention struct {
+	// Stream is whose rule this is; "*" stands for every stream that has no
+	// rule of its own.
+	Stream   parley.Stream
+	Age      time.Duration
+	Bytes    int64
+	Messages int64
+}
+
+// Log says what the server logs and how.
+type Log struct {
+	Level slog.Level
+	// Format is "text", "json", or "auto": text on a terminal, otherwise JSON.
+	Format string
+}
+
+// The formats of the log.
+const (
+	LogAuto = "auto"
+	LogText = "text"
+	LogJSON = "json"
+)
+
+// Default is a server on 127.0.0.1:8080 with its store in ./parley-data, that
+// keeps topics for ever.
+func Default() Config {
+	return Config{
+		HTTP: HTTP{
+			Listen:        "127.0.0.1:8080",
+			GobblerPrefix: "/stream/",
+			Health:        "/admin/healthcheck",
+			Prometheus:    "/admin/metrics",
+			Connections:   100_000,
+			PerAddress:    20_000,
+			WriteTimeout:  20 * time.Second,
+		},
+		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
+		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
+		Log:     Log{Level: slog.LevelInfo, Format: LogAuto},
+		Drain:   10 * time.Second,
+	}
+}

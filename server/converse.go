@@ -1,0 +1,180 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/protocol"
+	"github.com/parley-im/parley/internal/protocol/gobbler"
+	"github.com/parley-im/parley/internal/protocol/native"
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// The protocols' names, in metrics and logs.
+const (
+	nativeName  = "native"
+	gobblerName = "gobbler"
+)
+
+// dialect is one protocol at one place.
+type dialect struct {
+	name string
+	wire *wire.Config
+	// begin prepares the conversation of a request, or refuses it as invalid.
+	begin func(r *http.Request) (func(*wire.WebSocket) protocol.Conversation, error)
+}
+
+// nativeDialect speaks Parley's own protocol.
+func (s *Server) nativeDialect() *dialect {
+	const twice = 2 // base64, and text of which every character is escaped once
+	frame := twice*int(s.cfg.Limits.Message) + 64<<10
+	terms := native.Terms{
+		Server:        "parley/" + version,
+		Durable:       s.cfg.Storage.Kind == StorageFile,
+		FrameBytes:    frame,
+		BatchMessages: s.broker.Limits().BatchMessages,
+		Idle:          idleTimeout,
+	}
+	begin := func(conn *wire.WebSocket) protocol.Conversation {
+		return protocol.Conversation{Conn: conn, Codec: native.New(conn, terms), Broker: s.broker}
+	}
+	return &dialect{
+		name:  nativeName,
+		wire:  s.wireConfig(frame),
+		begin: func(*http.Request) (func(*wire.WebSocket) protocol.Conversation, error) { return begin, nil },
+	}
+}
+
+// gobblerDialect speaks the Gobbler protocol as its deployed clients do.
+func (s *Server) gobblerDialect() *dialect {
+	config := s.wireConfig(int(s.cfg.Limits.Message) + parley.MaxHeaderBytes + 1<<10)
+	config.AnyText = true
+	return &dialect{
+		name: gobblerName,
+		wire: config,
+		begin: func(r *http.Request) (func(*wire.WebSocket) protocol.Conversation, error) {
+			user, err := gobbler.UserID(r.RequestURI)
+			if err != nil {
+				return nil, err
+			}
+			return func(conn *wire.WebSocket) protocol.Conversation {
+				return gobbler.Conversation(conn, s.broker, user)
+			}, nil
+		},
+	}
+}
+
+func (s *Server) wireConfig(maxFrame int) *wire.Config {
+	return &wire.Config{Keeper: &s.keeper, Policy: s.policy, MaxFrame: maxFrame, WriteTimeout: s.cfg.HTTP.WriteTimeout}
+}
+
+// upgrade makes a conversation of an HTTP request. It runs on in a goroutine of
+// its own, because the one that serves a request has grown a large stack, and
+// net/http keeps the request and its buffers until this function returns. ctx is
+// the conversation's.
+func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from := network(r.RemoteAddr)
+		if err := s.sessions.admit(from); err != nil {
+			s.refuse(w, err)
+			return
+		}
+		begin, err := d.begin(r)
+		if err != nil {
+			s.sessions.leave(from)
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		conn, err := wire.Upgrade(w, r, d.wire)
+		if err != nil {
+			s.sessions.leave(from)
+			s.count.refused("upgrade")
+			return
+		}
+		// Not with the request's context, which ends with this function.
+		s.talks.Go(func() {
+			defer s.sessions.leave(from)
+			s.converse(ctx, d.name, begin(conn))
+		})
+	}
+}
+
+// refuse answers a connection that is one too many.
+func (s *Server) refuse(w http.ResponseWriter, err error) {
+	status, reason := http.StatusServiceUnavailable, "total"
+	switch {
+	case errors.Is(err, errFullForYou):
+		status, reason = http.StatusTooManyRequests, "address"
+	case errors.Is(err, errStopping):
+		reason = "stopping"
+	}
+	s.count.refused(reason)
+	w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter().Seconds())+1))
+	http.Error(w, err.Error(), status)
+}
+
+// converse holds one conversation. A panic in it costs this connection alone:
+// the client learns that something broke, the log what.
+func (s *Server) converse(ctx context.Context, name string, c protocol.Conversation) {
+	s.sessions.add(c.Conn, name)
+	defer s.sessions.remove(c.Conn)
+	err := protocol.Serve(ctx, c)
+	if p, ok := errors.AsType[*protocol.PanicError](err); ok {
+		s.panicked(ctx, p.Value, p.Stack)
+	}
+	s.count.closed(closeReason(err))
+}
+
+// panicked counts and logs a panic that was survived.
+func (s *Server) panicked(ctx context.Context, value any, stack []byte) {
+	s.count.panics.Add(1)
+	s.logger.ErrorContext(ctx, "panic", "panic", value, "stack", string(stack))
+}
+
+// survive, when deferred, ends a panic: it is counted and logged with its stack,
+// and then calls instead.
+func (s *Server) survive(ctx context.Context, instead func()) {
+	if p := recover(); p != nil {
+		s.panicked(ctx, p, debug.Stack())
+		instead()
+	}
+}
+
+// closeReason names why a conversation ended, for the metrics.
+func closeReason(err error) string {
+	if ended, ok := errors.AsType[*protocol.Ended](err); ok {
+		if ended.Bye.Code == broker.ByeShutdown {
+			return "shutdown"
+		}
+		return "goodbye"
+	}
+	if _, ok := errors.AsType[*protocol.PanicError](err); ok {
+		return "internal"
+	}
+	if errors.Is(err, wire.ErrSlow) {
+		return "slow"
+	}
+	closed, ok := errors.AsType[*wire.CloseError](err)
+	switch {
+	case ok && closed.Code == wire.CloseGoingAway && closed.Reason == "idle":
+		return "idle"
+	case ok && (closed.Code == wire.CloseNormal || closed.Code == wire.CloseGoingAway || closed.Code == wire.CloseNoStatus):
+		return "client"
+	case ok && closed.Code == wire.CloseRestart:
+		return "shutdown"
+	case ok && closed.Code == wire.CloseTooBig:
+		return "too_big"
+	case ok:
+		return "protocol"
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		return "lost"
+	}
+	return "lost"
+}

@@ -1,0 +1,58 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/parley-im/parley/internal/protocol"
+)
+
+// Converse holds a conversation as one that came over HTTP.
+func (s *Server) Converse(ctx context.Context, c protocol.Conversation) {
+	c.Broker = s.broker
+	s.converse(ctx, "test", c)
+}
+
+// Panics is how many panics were survived.
+func (s *Server) Panics() int64 { return s.count.panics.Load() }
+
+// SetReady pretends that the server is starting or stopping.
+func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
+
+// DiskFull and DiskLow judge a disk.
+func DiskFull(free, total int64) error { return disk{free, total}.full() }
+
+func DiskLow(free, total int64) bool { return disk{free, total}.low() }
+
+// OnceASecond is what bounds how often a check runs.
+func OnceASecond(check func(context.Context) error) func(context.Context) error {
+	return onceASecond(check)
+}
+
+// Unwind runs steps, each a name and how long it takes, under a deadline.
+func Unwind(deadline time.Duration, steps []string, takes map[string]time.Duration) ([]string, error) {
+	var down stack
+	var done []string
+	for _, name := range steps {
+		down.push(name, func(ctx context.Context) error {
+			select {
+			case <-time.After(takes[name]):
+				done = append(done, name)
+				if takes[name] == Fails {
+					return errors.New("broken")
+				}
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	return done, down.unwind(ctx, slog.New(slog.DiscardHandler))
+}
+
+// Fails is how long a step takes that fails.
+const Fails = time.Nanosecond

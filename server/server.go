@@ -1,0 +1,226 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// How long connections may be silent, and how slow.
+const (
+	pingInterval   = 25 * time.Second
+	idleTimeout    = 60 * time.Second
+	messageTimeout = 30 * time.Second
+	headerTimeout  = 10 * time.Second
+	maxHeaderBytes = 64 << 10
+)
+
+// Server is one messaging server. Make it with New, then call Run, which also
+// releases what New has taken.
+type Server struct {
+	cfg      Config
+	logger   *slog.Logger
+	listener *net.TCPListener
+	store    *store
+	broker   *broker.Broker
+	keeper   wire.Keeper
+	policy   wire.Policy
+	sessions *sessions
+	talks    sync.WaitGroup // one for each conversation
+	count    counters
+	ready    atomic.Bool
+}
+
+// New checks cfg, opens the store, and listens; clients that connect are served
+// once Run is called. The error wraps parley.ErrInvalid when the configuration
+// is wrong and parley.ErrUnavailable when another process has the store open.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:      cfg,
+		logger:   cmp.Or(cfg.Logger, cfg.Log.Logger(os.Stderr, false)),
+		keeper:   wire.Keeper{PingInterval: pingInterval, IdleTimeout: idleTimeout, MessageTimeout: messageTimeout},
+		sessions: newSessions(cfg.HTTP.Connections, cfg.HTTP.PerAddress),
+	}
+	s.policy.Open = !cfg.HTTP.OpenToNetwork
+	for _, text := range cfg.HTTP.Origins {
+		origin, err := wire.ParseOrigin(text)
+		if err != nil {
+			return nil, fmt.Errorf("server: origin %q: %w", text, err)
+		}
+		s.policy.Origins = append(s.policy.Origins, origin)
+	}
+	var err error
+	if s.store, err = openStore(cfg.Storage, s.logger); err != nil {
+		return nil, err
+	}
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.HTTP.Listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.store.Close())
+	}
+	s.listener = listener.(*net.TCPListener)
+	s.broker = broker.New(s.brokerConfig())
+	return s, nil
+}
+
+// brokerConfig translates the configuration. The rule for every stream comes
+// last, because the first that matches counts.
+func (s *Server) brokerConfig() broker.Config {
+	c := broker.Config{
+		Log:        s.store,
+		Logger:     s.logger,
+		Limits:     broker.Limits{MessageBytes: int(s.cfg.Limits.Message)},
+		QueueBytes: int(s.cfg.Limits.PublishQueue),
+		TailBytes:  int(s.cfg.Limits.Tail),
+	}
+	var last []broker.Rule
+	for _, r := range s.cfg.Retention {
+		rule := broker.Rule{Stream: string(r.Stream), Age: r.Age, Bytes: r.Bytes, Messages: int(r.Messages)}
+		if r.Stream == everyStream {
+			last = append(last, rule)
+			continue
+		}
+		c.Retention = append(c.Retention, rule)
+	}
+	c.Retention = append(c.Retention, last...)
+	return c
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// URL is the server's address for clients on this machine.
+func (s *Server) URL() string {
+	host, port, err := net.SplitHostPort(s.Addr().String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// Run serves until ctx ends, then says goodbye to every client and stops, all
+// within Config.Drain. It returns nil after a clean stop, and otherwise what
+// failed. It must be called once, even when the server is not wanted any more
+// (ctx may be over already), for it releases the store and the port.
+func (s *Server) Run(ctx context.Context) error {
+	var down stack
+	failed := make(chan error, 4)
+	down.push("close the store", func(context.Context) error { return s.store.Close() })
+	s.start(ctx, &down, failed, task{"store messages", s.broker.Run})
+	s.start(ctx, &down, failed, task{"watch connections", s.keeper.Run})
+	s.start(ctx, &down, failed, task{"watch the disk", s.watchDisk})
+	down.push("say goodbye", s.goodbye)
+	s.start(ctx, &down, failed, task{"listen", s.serve})
+	down.push("be not ready", func(context.Context) error {
+		s.ready.Store(false)
+		return nil
+	})
+	s.announce(ctx)
+	s.ready.Store(true)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.logger.InfoContext(ctx, "stopping")
+	case err = <-failed:
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	err = errors.Join(err, down.unwind(last, s.logger))
+	if err == nil {
+		s.logger.InfoContext(ctx, "stopped")
+	}
+	return err
+}
+
+// task is a part that runs until its context ends.
+type task struct {
+	name string
+	run  func(context.Context) error
+}
+
+// start runs a task and pushes the step that stops it. What a task returns by
+// itself goes to failed.
+func (s *Server) start(ctx context.Context, down *stack, failed chan<- error, t task) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer close(done)
+		if err := t.run(ctx); err != nil {
+			failed <- fmt.Errorf("%s: %w", t.name, err)
+		}
+	})
+	down.push(t.name, func(last context.Context) error {
+		cancel()
+		select {
+		case <-done:
+			running.Wait()
+			return nil
+		case <-last.Done():
+			return context.Cause(last)
+		}
+	})
+}
+
+// serve answers HTTP until ctx ends, and then waits for requests in hand.
+// Conversations go on.
+func (s *Server) serve(ctx context.Context) error {
+	server := s.newHTTP(context.WithoutCancel(ctx))
+	var stopping sync.WaitGroup
+	defer stopping.Wait()
+	served, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopping.Go(func() {
+		<-served.Done()
+		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain/4)
+		defer cancel()
+		if server.Shutdown(patient) != nil {
+			_ = server.Close() // who is still busy has had its time
+		}
+	})
+	err := server.Serve(wire.Limit(s.listener, aboveLimit(s.cfg.HTTP.Connections), aboveLimit(s.cfg.HTTP.PerAddress)))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// aboveLimit is how many sockets there may be where n connections are allowed:
+// some more, so that those who are too many can be told so.
+func aboveLimit(n int) int { return n + n/8 + 16 }
+
+// goodbye ends all conversations: each client is told when to come back, at
+// random, so that not all come at once.
+func (s *Server) goodbye(ctx context.Context) error {
+	err := s.sessions.drain(ctx, func() {
+		s.broker.Goodbye(func() *broker.Bye {
+			return &broker.Bye{Code: broker.ByeShutdown, Reason: errStopping.Error(), Retry: retryAfter()}
+		})
+	})
+	if err == nil {
+		s.talks.Wait()
+	}
+	return err
+}
+
+// retryAfter is when a client that was sent away may come back: half a second
+// to five seconds.
+func retryAfter() time.Duration {
+	const least, most = 500 * time.Millisecond, 5 * time.Second
+	return least + rand.N(most-least) //nolint:gosec // spreads a load
+}

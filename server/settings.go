@@ -1,0 +1,82 @@
+package server
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/parley-im/parley"
+)
+
+// Bounds of settings that the server could not work beyond.
+const (
+	maxMessage     = 64 << 20
+	maxConnections = 10_000_000
+)
+
+// Settings are all settings in the order in which help and documentation list
+// them.
+func Settings() []Setting {
+	return append(append(httpSettings(), storeSettings()...), runSettings()...)
+}
+
+func httpSettings() []Setting {
+	return []Setting{
+		one("http", "address to listen on", address(),
+			func(c *Config) *string { return &c.HTTP.Listen }),
+		toggle("open-to-network", "listen beyond loopback although anybody who reaches the server may publish and read",
+			func(c *Config) *bool { return &c.HTTP.OpenToNetwork }),
+		list("allow-origin", "web origin whose pages may connect, besides the server's own", origin(),
+			func(c *Config) *[]string { return &c.HTTP.Origins }),
+		one("ws-prefix", "path of the Gobbler protocol", prefix(),
+			func(c *Config) *string { return &c.HTTP.GobblerPrefix }),
+		one("health-endpoint", "path of the health check", endpoint(),
+			func(c *Config) *string { return &c.HTTP.Health }),
+		one("prometheus-endpoint", "path of the metrics", endpoint(),
+			func(c *Config) *string { return &c.HTTP.Prometheus }),
+		one("max-connections", "most connections at a time", count(1, maxConnections),
+			func(c *Config) *int { return &c.HTTP.Connections }),
+		one("max-connections-per-ip", "most connections at a time from one address", count(1, maxConnections),
+			func(c *Config) *int { return &c.HTTP.PerAddress }),
+		one("write-timeout", "time after which a client that reads nothing is closed", duration(time.Second, time.Hour),
+			func(c *Config) *time.Duration { return &c.HTTP.WriteTimeout }),
+	}
+}
+
+func storeSettings() []Setting {
+	return []Setting{
+		one("ms", "where messages are kept", choice(StorageFile, StorageMemory),
+			func(c *Config) *string { return &c.Storage.Kind }),
+		one("storage-path", "directory of the store", path(),
+			func(c *Config) *string { return &c.Storage.Path }),
+		list("retention", "what a stream keeps; without a rule it keeps everything", rule(),
+			func(c *Config) *[]Retention { return &c.Retention }),
+		one("max-message", "largest body of a message", size(1, maxMessage),
+			func(c *Config) *int64 { return &c.Limits.Message }),
+		one("publish-queue", "most bytes received and not yet durable, past which publishes are refused for the moment", size(1<<20, 1<<40),
+			func(c *Config) *int64 { return &c.Limits.PublishQueue }),
+		one("tail", "bytes of the newest messages kept in memory for live readers", size(1<<20, 1<<40),
+			func(c *Config) *int64 { return &c.Limits.Tail }),
+	}
+}
+
+func runSettings() []Setting {
+	return []Setting{
+		one("log", "least severe level that is logged", level(),
+			func(c *Config) *slog.Level { return &c.Log.Level }),
+		one("log-format", "form of the log; auto is text on a terminal and JSON otherwise", choice(LogAuto, LogText, LogJSON),
+			func(c *Config) *string { return &c.Log.Format }),
+		one("drain-timeout", "longest time that stopping takes", duration(time.Second, time.Hour),
+			func(c *Config) *time.Duration { return &c.Drain }),
+	}
+}
+
+// rule is a retention rule.
+func rule() kind[Retention] {
+	return kind[Retention]{
+		value: "RULE", allowed: retentionAllowed,
+		parse: ParseRetention, format: Retention.String,
+	}
+}
+
+// everyStream is the name of the rule for streams without one of their own.
+const everyStream parley.Stream = "*"
