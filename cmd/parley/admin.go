@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/parley-im/parley"
+)
+
+// call makes one request of the admin interface and decodes the answer.
+func call(ctx context.Context, method, server, path string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	u, err := url.Parse(server)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return fmt.Errorf("the server's address must begin with http:// or https://: %w", parley.ErrInvalid)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(server, "/")+path, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("%w: %w", parley.ErrInvalid, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: %w", parley.ErrUnavailable, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return problem(resp)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("the server's answer makes no sense: %w", err)
+	}
+	return nil
+}
+
+// problem is the error that an answer tells.
+func problem(resp *http.Response) error {
+	var p struct {
+		Kind   string `json:"kind"`
+		Detail string `json:"detail"`
+	}
+	const longest = 64 << 10
+	_ = json.NewDecoder(io.LimitReader(resp.Body, longest)).Decode(&p) // not every answer is a problem
+	for kind, err := range map[string]error{
+		"invalid":         parley.ErrInvalid,
+		"unauthenticated": parley.ErrUnauthenticated,
+		"forbidden":       parley.ErrForbidden,
+		"not_found":       parley.ErrNotFound,
+		"conflict":        parley.ErrConflict,
+		"unavailable":     parley.ErrUnavailable,
+	} {
+		if p.Kind == kind {
+			return &answered{text: p.Detail, kind: err}
+		}
+	}
+	return fmt.Errorf("the server answered %s", resp.Status)
+}
+
+// answered is an error in the server's words.
+type answered struct {
+	text string
+	kind error
+}
+
+func (e *answered) Error() string { return e.text }
+func (e *answered) Unwrap() error { return e.kind }

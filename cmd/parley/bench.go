@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parley-im/parley/cmd/parley/internal/bench"
+)
+
+func newBench() *cobra.Command {
+	c := group("bench", "Measure a server")
+	c.Long = "Bench puts a load on a server, writes a line a second on stderr and a table at the end on stdout. It leaves its\n" +
+		"messages in the store; \"parley topic purge\" removes them."
+	publish, f := newLoad("publish", "Publish as fast as the window or --rate allows; count until each is on disk", bench.Publish)
+	publish.Example = "  parley bench publish\n" +
+		"  parley bench publish --topics 1000000 --prefix /root/x --random\n" +
+		"  parley bench publish --rate 100000 --publishers 4"
+	f.topics().publishing()
+
+	deliver, f := newLoad("deliver", "Publish, and count what subscribers get, in order and complete", bench.Deliver)
+	deliver.Example = "  parley bench deliver --topics 4 --subscribers 25\n" +
+		"  parley bench deliver --publishers 1 --topics 1 --window 1   # one message at a time"
+	f.topics().publishing()
+	deliver.Flags().IntVar(&f.cfg.Subscribers, "subscribers", f.cfg.Subscribers, "subscribers to each topic")
+
+	fetch, f := newLoad("fetch", "Replay what is stored, all of every topic once", bench.Fetch)
+	fetch.Example = "  parley bench publish && parley bench fetch"
+	f.topics().connections(4)
+
+	idle, f := newLoad("idle", "Hold connections with a subscription each, and see what they cost", bench.Idle)
+	idle.Example = "  parley bench idle --connections 10000 --duration 30s"
+	f.connections(f.cfg.Connections)
+	f.prefix()
+	f.duration()
+
+	c.AddCommand(publish, deliver, fetch, idle)
+	return c
+}
+
+// loadFlags adds the flags of a load.
+type loadFlags struct {
+	c   *cobra.Command
+	cfg *bench.Config
+}
+
+func newLoad(use, short string, run func(context.Context, bench.Config) (bench.Report, error)) (*cobra.Command, *loadFlags) {
+	cfg := bench.Default()
+	c := &cobra.Command{Use: use, Short: short, Args: between(0, 0)}
+	url := serverFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg.URL, cfg.Progress = *url, c.ErrOrStderr()
+		if err := cfg.Check(); err != nil {
+			return usage(c.CommandPath(), "%w", err)
+		}
+		report, err := run(c.Context(), cfg)
+		if len(report) > 0 {
+			if err := report.Print(c.OutOrStdout()); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	return c, &loadFlags{c, &cfg}
+}
+
+func (f *loadFlags) prefix() *loadFlags {
+	f.c.Flags().StringVar(&f.cfg.Prefix, "prefix", f.cfg.Prefix, "topic i is `PREFIX`i: /x makes as many roots as topics, /root/x one")
+	return f
+}
+
+func (f *loadFlags) duration() {
+	f.c.Flags().DurationVar(&f.cfg.Duration, "duration", f.cfg.Duration, "how long to publish or hold")
+}
+
+func (f *loadFlags) topics() *loadFlags {
+	f.c.Flags().IntVar(&f.cfg.Topics, "topics", f.cfg.Topics, "how many topics")
+	return f.prefix()
+}
+
+func (f *loadFlags) connections(n int) {
+	f.cfg.Connections = n
+	f.c.Flags().IntVar(&f.cfg.Connections, "connections", n, "how many connections")
+}
+
+func (f *loadFlags) publishing() {
+	f.duration()
+	flags := f.c.Flags()
+	flags.BoolVar(&f.cfg.Random, "random", false, "choose each message's topic at random, not in turn")
+	flags.IntVar(&f.cfg.Publishers, "publishers", f.cfg.Publishers, "connections that publish")
+	flags.IntVar(&f.cfg.Size, "size", f.cfg.Size, "`BYTES` of a body")
+	flags.IntVar(&f.cfg.Window, "window", f.cfg.Window, "unacknowledged messages of a publisher")
+	flags.Float64Var(&f.cfg.Rate, "rate", 0, "messages per `SECOND` in all, sent whether the server keeps up or not; latency counts from when each was due")
+}

@@ -1,0 +1,91 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/parley-im/parley"
+)
+
+// minSize is the smallest body: it carries the time at which the message was
+// due.
+const minSize = stampBytes
+
+// Config is one load.
+type Config struct {
+	// URL is the server's, such as http://127.0.0.1:8080.
+	URL string
+	// Prefix begins the name of every topic: topic i is the prefix with i
+	// behind it, so /x makes as many roots as topics, /root/x one.
+	Prefix string
+	// Topics is how many there are.
+	Topics int
+	// Random picks each message's topic at random; otherwise each publisher
+	// goes round all of them.
+	Random bool
+	// Publishers is how many connections publish.
+	Publishers int
+	// Subscribers is how many connections subscribe to each topic, to deliver.
+	Subscribers int
+	// Connections is how many connections replay, or are held idle.
+	Connections int
+	// Size is the length of a body in bytes.
+	Size int
+	// Duration is how long messages are published or connections held.
+	Duration time.Duration
+	// Window is how many messages of a publisher may be unacknowledged.
+	Window int
+	// Rate is how many messages per second all publishers send together,
+	// whether the server keeps up or not; latency then counts from when a
+	// message was due. 0 means as many as the window lets through.
+	Rate float64
+	// Progress gets one line a second.
+	Progress io.Writer
+}
+
+// Default is a load that a laptop carries in ten seconds.
+func Default() Config {
+	return Config{
+		Prefix: "/bench", Topics: 4, Publishers: 4, Subscribers: 1, Connections: 1000,
+		Size: 100, Duration: 10 * time.Second, Window: 512, Progress: io.Discard,
+	}
+}
+
+// Check says everything that is wrong with c; the error wraps
+// parley.ErrInvalid.
+func (c *Config) Check() error {
+	var errs []error
+	for _, n := range []struct {
+		flag        string
+		value, most int
+	}{
+		{"topics", c.Topics, 100_000_000},
+		{"publishers", c.Publishers, 10_000},
+		{"subscribers", c.Subscribers, 10_000},
+		{"connections", c.Connections, 1_000_000},
+		{"window", c.Window, 1 << 20},
+	} {
+		if n.value < 1 || n.value > n.most {
+			errs = append(errs, fmt.Errorf("--%s must be 1 to %d: %w", n.flag, n.most, parley.ErrInvalid))
+		}
+	}
+	if c.Size < minSize {
+		errs = append(errs, fmt.Errorf("--size must be %d at least: %w", minSize, parley.ErrInvalid))
+	}
+	if c.Duration <= 0 {
+		errs = append(errs, fmt.Errorf("--duration must be above 0: %w", parley.ErrInvalid))
+	}
+	if c.Rate < 0 {
+		errs = append(errs, fmt.Errorf("--rate must not be below 0: %w", parley.ErrInvalid))
+	}
+	if _, err := parley.ParseTopic(c.topic(c.Topics)); err != nil {
+		errs = append(errs, fmt.Errorf("--prefix: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// topic is the name of topic i.
+func (c *Config) topic(i int) string { return c.Prefix + strconv.Itoa(i) }
