@@ -1,0 +1,39 @@
+# What there is to do; plain go commands do the rest.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: build test race lint fuzz bench soak run
+
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# A count, not a time: with a time, a loaded machine fails with "context deadline
+# exceeded" where no input is at fault (golang/go issue 75804).
+FUZZ ?= 1000000x
+
+build: ## bin/parley
+	go build -o bin/parley ./cmd/parley
+
+test: ## all tests
+	go test ./...
+
+race: ## the short tests under the race detector, which needs a C compiler
+	go test -race -short ./...
+
+lint: ## the first run builds the linter, which takes a minute or two
+	go vet ./...
+	go run $(LINT) run ./...
+
+fuzz: ## every fuzz target with FUZZ inputs
+	@go test -list '^Fuzz' ./... \
+	| awk '/^Fuzz/ {names[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, names[i]; n = 0}' \
+	| while read -r package name; do \
+		echo "$$package $$name"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) "$$package"; \
+	done
+
+bench: ## micro-benchmarks of the hot path
+	go test -run '^$$' -bench . -benchmem ./...
+
+soak: ## the long forms of the crash and load tests
+	PARLEY_SOAK=1 go test -count=1 -timeout 60m ./test/... ./internal/... ./server/...
+
+run: ## a server on 127.0.0.1:8080 with its store in ./parley-data
+	go run ./cmd/parley serve
