@@ -138,7 +138,7 @@ func converse(t *testing.T, c *client.Client, prefix string) {
 		}
 	}
 	tasks.Wait()
-	if got := texts(t, c.Subscribe(ctx, topic, client.After(0), client.ReplayOnly()), 0); !slices.Equal(got, numbers(1, 20)) {
+	if got := texts(t, c.Subscribe(t.Context(), topic, client.After(0), client.ReplayOnly()), 0); !slices.Equal(got, numbers(1, 20)) {
 		t.Errorf("stored %q, want 1 to 20, each once", got)
 	}
 }

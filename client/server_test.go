@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -105,6 +106,50 @@ func TestServerReplaysFromEveryPlace(t *testing.T) {
 		got := texts(t, c.Subscribe(t.Context(), test.topic, test.start, client.Max(test.max), client.ReplayOnly()), 0)
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// Subscriptions that overlap, and begin at any time, each get all of theirs in
+// order, although the connection carries a message only once.
+func TestServerSharesMessagesBetweenLoops(t *testing.T) {
+	c := dialServer(t, servertest.Start(t).URL)
+	const rounds = 50
+	for round := range rounds {
+		root := parley.Topic(fmt.Sprintf("/share-%d", round))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		var loops sync.WaitGroup
+		for topic, want := range map[parley.Topic][]string{
+			root:        numbers(1, 40),
+			root + "/x": slices.DeleteFunc(numbers(1, 40), func(n string) bool { return len(n) == 2 && n[1] == '0' }),
+			root + "/y": {"10", "20", "30", "40"},
+		} {
+			for range 2 {
+				loops.Go(func() {
+					got := texts(t, c.Subscribe(ctx, topic, client.After(0), client.Max(len(want))), 0)
+					if !slices.Equal(got, want) {
+						t.Errorf("round %d, %s: got %q, want %q", round, topic, got, want)
+					}
+				})
+			}
+		}
+		var batch []parley.Message
+		for _, n := range numbers(1, 40) {
+			topic := root + "/x"
+			if len(n) == 2 && n[1] == '0' {
+				topic = root + "/y"
+			}
+			batch = append(batch, parley.Message{Topic: topic, Body: []byte(n)})
+		}
+		for some := range slices.Chunk(batch, 1+round%7) {
+			if _, err := c.PublishAll(ctx, some); err != nil {
+				t.Error(err)
+			}
+		}
+		loops.Wait()
+		cancel()
+		if t.Failed() {
+			break
 		}
 	}
 }

@@ -149,7 +149,7 @@ func (s *Server) survive(ctx context.Context, instead func()) {
 
 // closeReason names why a conversation ended, for the metrics.
 func closeReason(err error) string {
-	if ended, ok := errors.AsType[*protocol.Ended](err); ok {
+	if ended, ok := errors.AsType[*protocol.ByeError](err); ok {
 		if ended.Bye.Code == broker.ByeShutdown {
 			return "shutdown"
 		}

@@ -85,10 +85,7 @@ func (b *Broker) Limits() Limits { return b.cfg.Limits }
 func (b *Broker) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
-	stored := make(chan *commit, 1)
-	tasks.Go(func() { b.deliver(stored) })
 	tasks.Go(func() { b.retain(ctx) })
-	defer close(stored)
 	stop := context.AfterFunc(ctx, b.queue.close)
 	defer stop()
 	for {
@@ -97,7 +94,7 @@ func (b *Broker) Run(ctx context.Context) error {
 			return nil
 		}
 		b.store(context.WithoutCancel(ctx), c)
-		stored <- c
+		b.deliver(c)
 	}
 }
 
@@ -106,7 +103,7 @@ func (b *Broker) store(ctx context.Context, c *commit) {
 	began := time.Now()
 	results, err := b.log.Append(ctx, c.entries)
 	if err != nil {
-		b.cfg.Logger.Error("cannot store messages", "messages", len(c.entries), "error", err)
+		b.cfg.Logger.ErrorContext(ctx, "cannot store messages", "messages", len(c.entries), "error", err)
 		if !errors.Is(err, parley.ErrUnavailable) {
 			err = fmt.Errorf("storing failed: %w", parley.ErrUnavailable)
 		}
@@ -121,22 +118,17 @@ func (b *Broker) store(ctx context.Context, c *commit) {
 	b.stats.committed(c, time.Since(began), err)
 }
 
-// deliver hands each stored commit to the feeds and answers its publishers, in
-// the order of the commits.
-func (b *Broker) deliver(stored <-chan *commit) {
-	var messages []*parley.Message
-	for c := range stored {
-		messages = messages[:0]
-		for _, p := range c.publications {
-			if p.Result.Err == nil && !p.Result.Duplicate {
-				messages = append(messages, &p.Message)
-			}
+// deliver hands a stored commit to the feeds and answers its publishers.
+func (b *Broker) deliver(c *commit) {
+	messages := make([]*parley.Message, 0, len(c.publications))
+	for _, p := range c.publications {
+		if p.Result.Err == nil && !p.Result.Duplicate {
+			messages = append(messages, &p.Message)
 		}
-		b.feeds.add(messages)
-		clear(messages)
-		for _, s := range c.submissions {
-			s.answer()
-		}
+	}
+	b.feeds.add(messages)
+	for _, s := range c.submissions {
+		s.answer()
 	}
 }
 

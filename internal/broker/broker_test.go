@@ -405,6 +405,8 @@ func TestByeIsLast(t *testing.T) {
 				t.Errorf("goodbye %v after %d answers", e, answered)
 			}
 			return
+		default:
+			t.Fatalf("unexpected %#v", e)
 		}
 	}
 }

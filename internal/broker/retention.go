@@ -35,7 +35,7 @@ func (b *Broker) retain(ctx context.Context) {
 			return
 		case <-tick.C:
 			if err := b.Retain(ctx); err != nil && ctx.Err() == nil {
-				b.cfg.Logger.Error("cannot apply retention", "error", err)
+				b.cfg.Logger.ErrorContext(ctx, "cannot apply retention", "error", err)
 			}
 		}
 	}

@@ -193,3 +193,91 @@ func TestJoinsWithSmallTail(t *testing.T) {
 func TestJoinsWhileTrimming(t *testing.T) {
 	joins(t, broker.Config{TailBytes: 20_000}, 300, true)
 }
+
+// overlap subscribes to a root and a topic below it, at random places and in
+// random order, and follows both until they have been live for a while; then the
+// root's subscription ends, and the other goes on alone.
+func overlap(t *testing.T, l *load, rnd *rand.Rand) (root, below *trace) {
+	c := connect(t, l.b, broker.SessionConfig{})
+	defer c.Close()
+	n := rnd.IntN(4)
+	traces := map[uint64]*trace{}
+	for _, topic := range [][]int{{-1, n}, {n, -1}}[rnd.IntN(2)] {
+		tr := &trace{topic: topic, from: l.some(rnd, n)}
+		r := broker.Subscribe{Topic: "/r", Start: broker.Start{Kind: broker.AfterSeq, Seq: tr.from}}
+		if topic >= 0 {
+			r.Topic = parley.Topic(fmt.Sprintf("/r/%d", topic))
+			below = tr
+		} else {
+			root = tr
+		}
+		c.Subscribe(r)
+		traces[uint64(len(traces)+1)] = tr
+	}
+	for live, both, ended := 0, 0, false; both < 100 || len(below.seqs) == 0; {
+		switch e := c.next().(type) {
+		case *broker.Live:
+			live++
+		case *broker.Messages:
+			for _, sub := range append(slices.Clone(e.Also), e.Sub) {
+				for _, m := range e.Batch.Messages {
+					traces[sub.ID].seqs = append(traces[sub.ID].seqs, m.Seq)
+				}
+			}
+			if live >= 2 {
+				both++
+			}
+			if both > 50 && !ended {
+				ended = true
+				c.Unsubscribe("", 0, "/r", false)
+			}
+		case *broker.Subscribed, *broker.ReplayStart, *broker.ReplayEnd, *broker.Unsubscribed:
+		default:
+			below.fault = fmt.Sprintf("unexpected %#v", e)
+			return root, below
+		}
+	}
+	root.end, below.end = root.seqs[len(root.seqs)-1], below.seqs[len(below.seqs)-1]
+	return root, below
+}
+
+// Each of two subscriptions that overlap gets all that is its own, in order and
+// once, whichever of them delivers it.
+func TestOverlapUnderLoad(t *testing.T) {
+	for _, tail := range []int{0, 20_000} {
+		seed := time.Now().UnixNano()
+		t.Logf("seed %d", seed)
+		l := &load{b: start(t, openLog(t), broker.Config{TailBytes: tail})}
+		ctx, cancel := context.WithCancel(t.Context())
+		var publishing, joining sync.WaitGroup
+		publishing.Go(func() {
+			if err := l.run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		var mu sync.Mutex
+		var traces []*trace
+		for w := range 4 {
+			joining.Go(func() {
+				rnd := rand.New(rand.NewPCG(uint64(seed), uint64(w)))
+				for range 25 {
+					root, below := overlap(t, l, rnd)
+					mu.Lock()
+					traces = append(traces, root, below)
+					mu.Unlock()
+				}
+			})
+		}
+		joining.Wait()
+		cancel()
+		publishing.Wait()
+		all := slices.Sorted(slices.Values(slices.Concat(l.seqs[0], l.seqs[1], l.seqs[2], l.seqs[3])))
+		for _, tr := range traces {
+			if tr.topic < 0 {
+				tr.check(t, all)
+			} else {
+				tr.check(t, l.seqs[tr.topic])
+			}
+		}
+	}
+}

@@ -261,6 +261,7 @@ func (s *Session) removeLocked(i int) *Subscription {
 func (s *Session) detach(u *Subscription) {
 	if u.feed != nil {
 		s.broker.feeds.detach(u)
+		s.ringAll()
 	}
 	s.broker.stats.subscriptions.Add(-1)
 }
@@ -275,6 +276,17 @@ func (s *Session) ring(u *Subscription) {
 	u.queued = true
 	s.ready = append(s.ready, u)
 	s.wakeLocked()
+}
+
+// ringAll rings every subscription: one that they may have waited for is out of
+// the way.
+func (s *Session) ringAll() {
+	s.mu.Lock()
+	subs := slices.Clone(s.subs)
+	s.mu.Unlock()
+	for _, u := range subs {
+		s.ring(u)
+	}
 }
 
 // wakeLocked calls Wake under the lock, so that none is under way when Close
@@ -306,6 +318,8 @@ func (s *Session) Next(ctx context.Context, dst []Event) []Event {
 // pull gives each subscription that rang its turn.
 func (s *Session) pull(ctx context.Context, dst []Event, ready []*Subscription) []Event {
 	budget := takeBytes
+	// The broadest first: it delivers for those below it.
+	slices.SortStableFunc(ready, func(u, v *Subscription) int { return len(u.Topic) - len(v.Topic) })
 	for i, u := range ready {
 		if budget <= 0 {
 			s.again(ready[i:])

@@ -31,7 +31,6 @@ type Subscription struct {
 	phase    phase
 	cursor   parley.Seq // all up to it was delivered, or is not wanted
 	wasLive  bool       // it has been live, and may be catching up now
-	liveFrom parley.Seq // what it delivers since then begins above this
 	through  parley.Seq // where the present replay ends
 	left     int        // how many messages a replay may still deliver
 	asOf     time.Time  // when the present replay judges expiry
@@ -194,7 +193,7 @@ func (u *Subscription) replay(ctx context.Context, dst []Event, budget *int) ([]
 	}
 	dst = u.skip(dst, page.Floor)
 	if len(page.Messages) > 0 {
-		dst = u.deliver(dst, NewBatch(page.Messages), budget)
+		dst = u.deliver(dst, NewBatch(page.Messages), nil, budget)
 	}
 	u.left -= len(page.Messages)
 	u.cursor = max(u.cursor, page.Next)
@@ -238,43 +237,47 @@ func (u *Subscription) endReplay(ctx context.Context, dst []Event) ([]Event, err
 }
 
 func (u *Subscription) goLive(dst []Event) []Event {
-	if !u.wasLive {
-		u.wasLive, u.liveFrom = true, u.cursor
-	}
+	u.wasLive = true
 	u.phase, u.since = phaseLive, time.Time{}
 	return append(dst, &Live{Sub: u, Cursor: u.cursor})
 }
 
-// live delivers what the feed has beyond the cursor.
+// live delivers what the feed has beyond the cursor, and leaves to a broader
+// subscription what that one has yet to deliver.
 func (u *Subscription) live(ctx context.Context, dst []Event, budget *int) (events []Event, more bool, err error) {
+	leader, others := u.overlaps()
 	for *budget > 0 {
 		batch, behind := u.feed.next(u.cursor)
 		if behind {
 			u.session.broker.stats.fallbacks.Add(1)
 			dst, err = u.startReplay(ctx, dst)
+			u.session.ringAll() // nobody is to wait for u now
 			return dst, true, err
 		}
-		if batch == nil {
+		if batch == nil || leader != nil && batch.First() > leader.cursor {
 			return dst, false, nil
 		}
 		last := batch.Last()
-		if batch = u.wanted(batch); batch != nil {
-			dst = u.deliver(dst, batch, budget)
+		if leader != nil {
+			last = min(last, leader.cursor)
+		}
+		if batch = u.wanted(batch, last); batch != nil {
+			dst = u.deliver(dst, batch, others, budget)
 		}
 		u.cursor = last
 	}
 	return dst, true, nil
 }
 
-// wanted is the part of the batch beyond the cursor that is meant for this
-// session and has not expired; most often the whole, which is shared.
-func (u *Subscription) wanted(b *Batch) *Batch {
-	if u.cursor < b.First() && !b.conditional {
+// wanted is the part of the batch beyond the cursor and up to last that is meant
+// for this session and has not expired; most often the whole, which is shared.
+func (u *Subscription) wanted(b *Batch, last parley.Seq) *Batch {
+	if u.cursor < b.First() && b.Last() <= last && !b.conditional {
 		return b
 	}
 	now, params := time.Now(), u.session.params()
 	part := slices.DeleteFunc(slices.Clone(b.Messages), func(m *parley.Message) bool {
-		return m.Seq <= u.cursor || m.Expired(now) || !m.Matches(params)
+		return m.Seq <= u.cursor || m.Seq > last || m.Expired(now) || !m.Matches(params)
 	})
 	if len(part) == 0 {
 		return nil
@@ -282,41 +285,60 @@ func (u *Subscription) wanted(b *Batch) *Batch {
 	return NewBatch(part)
 }
 
-// deliver appends b, without what the session got through another subscription
-// already once u is past its first replay, and naming the subscriptions that
-// will not get it again.
-func (u *Subscription) deliver(dst []Event, b *Batch, budget *int) []Event {
+// deliver appends b, naming those of others that get it with u.
+func (u *Subscription) deliver(dst []Event, b *Batch, others []*Subscription, budget *int) []Event {
 	for _, m := range b.Messages {
 		*budget -= m.Size()
 	}
 	u.session.broker.stats.delivered.Add(int64(len(b.Messages)))
-	others := u.overlapping()
-	if len(others) == 0 || !u.wasLive {
-		return append(dst, &Messages{Sub: u, Batch: b})
+	if len(others) > 0 {
+		return u.deliverOnce(dst, b, others)
 	}
-	return u.deliverOnce(dst, b, others)
+	return append(dst, &Messages{Sub: u, Batch: b})
 }
 
-// overlapping finds the session's other live subscriptions that share messages
-// with u.
-func (u *Subscription) overlapping() []*Subscription {
+// overlaps finds how u shares messages with the session's other live
+// subscriptions. The broadest that covers u leads: it delivers for u too, and u
+// only gets by itself what the leader has passed before u was live. Others are
+// those that u leads.
+func (u *Subscription) overlaps() (leader *Subscription, others []*Subscription) {
 	s := u.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.subs) < 2 {
-		return nil
+		return nil, nil
 	}
-	var others []*Subscription
 	for _, v := range s.subs {
-		if v != u && !v.request.ReplayOnly && (v.Topic.Covers(u.Topic) || u.Topic.Covers(v.Topic)) {
+		switch {
+		case v == u || v.phase != phaseLive:
+		case v.leads(u):
+			if leader == nil || v.leads(leader) {
+				leader = v
+			}
+		case u.leads(v):
 			others = append(others, v)
 		}
 	}
-	return others
+	return leader, others
 }
 
-// deliverOnce splits b where the subscriptions that share a message change.
+// leads reports whether u covers all of v; of two with the same topic, the older
+// one leads.
+func (u *Subscription) leads(v *Subscription) bool {
+	return u.Topic.Covers(v.Topic) && (u.Topic != v.Topic || u.ID < v.ID)
+}
+
+// deliverOnce splits b where the subscriptions that share a message change, and
+// moves their cursors along. One that has not come as far as u delivers by
+// itself.
 func (u *Subscription) deliverOnce(dst []Event, b *Batch, others []*Subscription) []Event {
+	level := slices.DeleteFunc(slices.Clone(others), func(v *Subscription) bool {
+		if v.levelWith(u) {
+			return false
+		}
+		u.session.ring(v)
+		return true
+	})
 	var run []*parley.Message
 	var also []*Subscription
 	flush := func() {
@@ -326,9 +348,12 @@ func (u *Subscription) deliverOnce(dst []Event, b *Batch, others []*Subscription
 		run = nil
 	}
 	for _, m := range b.Messages {
-		shared, had := sharing(m, others)
-		if had {
-			continue
+		var shared []*Subscription
+		for _, v := range level {
+			if m.Seq > v.cursor && v.Topic.Covers(m.Topic) {
+				shared = append(shared, v)
+				v.cursor = m.Seq
+			}
 		}
 		if !slices.Equal(shared, also) {
 			flush()
@@ -340,17 +365,11 @@ func (u *Subscription) deliverOnce(dst []Event, b *Batch, others []*Subscription
 	return dst
 }
 
-// sharing finds who of others covers m: had says that one of them delivered it
-// already; otherwise shared are those that will skip it.
-func sharing(m *parley.Message, others []*Subscription) (shared []*Subscription, had bool) {
-	for _, v := range others {
-		if !v.wasLive || m.Seq <= v.liveFrom || !v.Topic.Covers(m.Topic) {
-			continue
-		}
-		if m.Seq <= v.cursor {
-			return nil, true
-		}
-		shared = append(shared, v)
+// levelWith reports whether u lacks nothing of what v has passed.
+func (u *Subscription) levelWith(v *Subscription) bool {
+	if u.cursor >= v.cursor {
+		return true
 	}
-	return shared, false
+	b, behind := u.feed.next(u.cursor)
+	return !behind && (b == nil || b.First() > v.cursor)
 }

@@ -28,7 +28,7 @@ type Conversation struct {
 
 // Serve holds the conversation until either side ends it. It returns the reason:
 // a *wire.CloseError when the client said goodbye or broke the rules,
-// wire.ErrSlow when it did not read, an *Ended when the server said goodbye, a
+// wire.ErrSlow when it did not read, a *ByeError when the server said goodbye, a
 // *PanicError when a fault of this program ended it, or what went wrong with the
 // connection. Nothing of it runs on when Serve returns.
 func Serve(ctx context.Context, c Conversation) error {
@@ -53,11 +53,11 @@ func Serve(ctx context.Context, c Conversation) error {
 	return errors.Join(err, closing)
 }
 
-// Ended is a goodbye by the server.
-type Ended struct{ Bye *broker.Bye }
+// ByeError is a goodbye by the server.
+type ByeError struct{ Bye *broker.Bye }
 
 // Error implements error.
-func (e *Ended) Error() string { return "goodbye: " + e.Bye.Reason }
+func (e *ByeError) Error() string { return "goodbye: " + e.Bye.Reason }
 
 // PanicError is a panic that cost one conversation.
 type PanicError struct {
@@ -176,7 +176,7 @@ func (t *talk) tell(ctx context.Context) {
 
 // closing says how a connection is closed because of err.
 func closing(err error) (code uint16, reason string) {
-	var ended *Ended
+	var ended *ByeError
 	var panicked *PanicError
 	switch {
 	case errors.As(err, &ended):
@@ -208,7 +208,7 @@ func (t *talk) write(ctx context.Context) error {
 				}
 			}
 			if last {
-				return &Ended{bye}
+				return &ByeError{bye}
 			}
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/parley-im/parley/internal/backend/pebble"
 )
 
-func newEntry(topic, body string) backend.Entry {
-	return backend.Entry{Message: &parley.Message{Topic: parley.Topic(topic), Body: []byte(body)}}
+func newEntry(body string) backend.Entry {
+	return backend.Entry{Message: &parley.Message{Topic: "/a", Body: []byte(body)}}
 }
 
 func appendOne(t *testing.T, db *pebble.DB, e backend.Entry) backend.Result {
@@ -80,7 +80,7 @@ func TestNewerFormatsAreRefusedByName(t *testing.T) {
 	refused(t, "s", pebble.Options{FS: fs}, "format version [2], this program reads up to 1")
 
 	db = mustOpen(t, "t", pebble.Options{FS: fs})
-	appendOne(t, db, newEntry("/a", "x"))
+	appendOne(t, db, newEntry("x"))
 	if err := db.SetBlock("b", 1, []byte{2, 0, 1, 0, 0}); err != nil {
 		t.Fatal(err)
 	}
@@ -95,13 +95,13 @@ func TestNewerFormatsAreRefusedByName(t *testing.T) {
 func TestLostMessagesAreNoticed(t *testing.T) {
 	fs := vfs.NewMem()
 	db := mustOpen(t, "s", pebble.Options{FS: fs})
-	appendOne(t, db, newEntry("/a", "old"))
+	appendOne(t, db, newEntry("old"))
 	mustClose(t, db)
 	if ok, err := vfs.Clone(fs, fs, "s/log", "backup"); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	db = mustOpen(t, "s", pebble.Options{FS: fs})
-	appendOne(t, db, newEntry("/a", "new"))
+	appendOne(t, db, newEntry("new"))
 	mustClose(t, db)
 
 	if err := fs.RemoveAll("s/log"); err != nil {
@@ -120,7 +120,7 @@ func TestLostMessagesAreNoticed(t *testing.T) {
 func TestDamagedMarkIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	db := mustOpen(t, "s", pebble.Options{FS: fs})
-	appendOne(t, db, newEntry("/a", "x"))
+	appendOne(t, db, newEntry("x"))
 	mustClose(t, db)
 	f, err := fs.OpenReadWrite("s/mark", vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -147,7 +147,7 @@ func TestSeqsGrowWhateverTheClockSays(t *testing.T) {
 	for i := range 10 {
 		db := mustOpen(t, "s", opt)
 		for range 5 {
-			r := appendOne(t, db, newEntry("/a", "x"))
+			r := appendOne(t, db, newEntry("x"))
 			if r.Seq <= last {
 				t.Fatalf("seq %d after %d", r.Seq, last)
 			}
@@ -166,7 +166,7 @@ func TestDedupWindow(t *testing.T) {
 	db := mustOpen(t, "s", pebble.Options{FS: vfs.NewMem(), Now: func() time.Time { return now }, DedupBytes: 100 * 72})
 	defer mustClose(t, db)
 	keyed := func(key string) backend.Entry {
-		e := newEntry("/a", "x")
+		e := newEntry("x")
 		e.Key = key
 		return e
 	}

@@ -60,6 +60,7 @@ func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	case 'n':
 		*t = nil
 		return nil
+	default:
 	case '"':
 		*t, err = jsontext.AppendUnquote(make([]byte, 0, len(value)-2), value)
 		return err
@@ -85,11 +86,10 @@ func (l *List[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if err != nil {
 		return err
 	}
-	switch start.Kind() {
-	case 'n':
+	if start.Kind() == 'n' {
 		return nil
-	case '[':
-	default:
+	}
+	if start.Kind() != '[' {
 		return errNotList
 	}
 	l.Items = []T{}
