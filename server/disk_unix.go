@@ -14,6 +14,6 @@ func diskOf(dir string) (disk, error) {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return disk{}, fmt.Errorf("cannot measure the disk: %w", err)
 	}
-	block := uint64(st.Bsize)                                                         //nolint:gosec // it is never negative
-	return disk{free: int64(st.Bavail * block), total: int64(st.Blocks * block)}, nil //nolint:gosec // no disk is that large
+	block := uint64(st.Bsize)
+	return disk{free: int64(st.Bavail * block), total: int64(st.Blocks * block)}, nil
 }

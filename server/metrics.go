@@ -99,10 +99,10 @@ func (c *collector) commits(b *broker.Stats) prometheus.Metric {
 	var n uint64
 	bounds := broker.CommitBounds()
 	for i, bound := range bounds {
-		n += uint64(b.CommitTimes[i]) //nolint:gosec // a count
+		n += uint64(b.CommitTimes[i])
 		buckets[bound] = n
 	}
-	n += uint64(b.CommitTimes[len(bounds)]) //nolint:gosec // a count
+	n += uint64(b.CommitTimes[len(bounds)])
 	return prometheus.MustNewConstHistogram(c.commit, n, b.CommitTime.Seconds(), buckets)
 }
 

@@ -40,7 +40,7 @@ func (*pipe) AppendFrame(dst []byte, text bool, payload []byte) []byte {
 	if text {
 		flag = pipeText
 	}
-	dst = binary.BigEndian.AppendUint32(append(dst, flag), uint32(len(payload))) //nolint:gosec // G115: tests send no 4 GiB
+	dst = binary.BigEndian.AppendUint32(append(dst, flag), uint32(len(payload)))
 	return append(dst, payload...)
 }
 

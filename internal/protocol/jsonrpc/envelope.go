@@ -72,11 +72,12 @@ func (e *envelope) call() Call {
 }
 
 func validID(value []byte) bool {
-	switch jsontext.Value(value).Kind() {
-	case '"':
+	kind := jsontext.Value(value).Kind()
+	if kind == '"' {
 		// A byte takes at most six on the wire, as \u0061.
 		return len(value) <= 6*MaxIDBytes+2 && len(text(value)) <= MaxIDBytes
-	case '0':
+	}
+	if kind == '0' {
 		n, err := strconv.ParseInt(string(value), 10, 64)
 		return err == nil && n <= MaxIDNumber && n >= -MaxIDNumber
 	}

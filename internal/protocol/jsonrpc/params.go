@@ -56,12 +56,11 @@ func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if err != nil {
 		return err
 	}
-	switch value.Kind() {
-	case 'n':
+	if value.Kind() == 'n' {
 		*t = nil
 		return nil
-	default:
-	case '"':
+	}
+	if value.Kind() == '"' {
 		*t, err = jsontext.AppendUnquote(make([]byte, 0, len(value)-2), value)
 		return err
 	}
