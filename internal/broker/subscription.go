@@ -89,7 +89,11 @@ func (u *Subscription) start(ctx context.Context, dst []Event) ([]Event, error) 
 	var notice Event
 	switch r := u.request; r.Start.Kind {
 	case FromNow:
-		u.cursor = max(last, u.attached)
+		// Last may count what the session has published since it asked for this;
+		// it is for a log to which nothing was added since the start.
+		if u.cursor = u.attached; u.cursor == 0 {
+			u.cursor = last
+		}
 		told.Cursor = u.cursor
 	case AfterSeq:
 		u.cursor = r.Start.Seq
@@ -355,6 +359,7 @@ func (u *Subscription) deliverOnce(dst []Event, b *Batch, others []*Subscription
 				v.cursor = m.Seq
 			}
 		}
+		u.session.broker.stats.delivered.Add(int64(len(shared)))
 		if !slices.Equal(shared, also) {
 			flush()
 			also = shared

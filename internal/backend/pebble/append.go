@@ -88,8 +88,8 @@ func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []back
 		}
 		b.add(i, entries[i].Message.Topic)
 	}
-	for g := range b.used {
-		if err := db.stageGroup(batch, &b.groups[g], entries, results); err != nil {
+	for _, g := range b.sorted() {
+		if err := db.stageGroup(batch, g, entries, results); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ type builder struct {
 
 	groups []group // by stream, in order of first appearance; the first used ones count
 	used   int
+	order  []*group
 	index  map[parley.Stream]int
 
 	// The block being built.
@@ -85,6 +86,16 @@ func (b *builder) add(i int, t parley.Topic) {
 		g.stream, g.entries = s, g.entries[:0]
 	}
 	b.groups[n].entries = append(b.groups[n].entries, i)
+}
+
+// sorted are the groups in order of stream, for the memtable's sake: see flush.
+func (b *builder) sorted() []*group {
+	b.order = b.order[:0]
+	for i := range b.used {
+		b.order = append(b.order, &b.groups[i])
+	}
+	slices.SortFunc(b.order, func(x, y *group) int { return strings.Compare(string(x.stream), string(y.stream)) })
+	return b.order
 }
 
 // begin starts an empty block.

@@ -194,7 +194,7 @@ func pebbleOptions(opt Options) *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                16 << 20,
 		MemTableStopWritesThreshold: 3,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       64,
 		BytesPerSync:                1 << 20,
 		Cache:                       pebble.NewCache(8 << 20),
