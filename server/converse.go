@@ -129,6 +129,9 @@ func (s *Server) converse(ctx context.Context, name string, c protocol.Conversat
 	if p, ok := errors.AsType[*protocol.PanicError](err); ok {
 		s.panicked(ctx, p.Value, p.Stack)
 	}
+	if slow, ok := errors.AsType[*protocol.SlowError](err); ok {
+		s.logger.InfoContext(ctx, "closed a client that did not read", "protocol", name, "remote", c.Conn.Remote().String(), "sent", slow.Cursors)
+	}
 	s.count.closed(closeReason(err))
 }
 

@@ -59,12 +59,18 @@ func onceASecond(check func(context.Context) error) func(context.Context) error 
 		mu.Lock()
 		defer mu.Unlock()
 		if time.Since(last) >= time.Second {
+			// Whoever asked first may go; the answer is for all.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 			result = check(ctx)
+			cancel()
 			last = time.Now()
 		}
 		return result
 	}
 }
+
+// checkTimeout bounds one look at the store.
+const checkTimeout = 4 * time.Second
 
 // disk is the room of a file system, in bytes.
 type disk struct{ free, total int64 }

@@ -81,7 +81,8 @@ func New(cfg Config) *Broker {
 func (b *Broker) Limits() Limits { return b.cfg.Limits }
 
 // Run stores what is published, delivers it, and applies retention, until ctx
-// ends; what waits then is refused as unavailable.
+// ends and what waits then is stored. Later publishes are refused as
+// unavailable. Nothing is answered before Run.
 func (b *Broker) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -133,9 +134,12 @@ func (b *Broker) deliver(c *commit) {
 }
 
 // Publish stores messages on behalf of no session, and returns when all have
-// their results.
+// their results. When ctx ends before that, p still belongs to the broker.
 func (b *Broker) Publish(ctx context.Context, p *Publish) error {
 	for i := range p.Messages {
+		if _, err := parley.ParseTopic(string(p.Messages[i].Message.Topic)); err != nil {
+			return err
+		}
 		b.cfg.Limits.check(&p.Messages[i])
 	}
 	done := make(chan struct{})

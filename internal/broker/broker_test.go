@@ -18,7 +18,7 @@ import (
 func TestLive(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{})
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Ref: "r", Topic: "/a"})
+	c.Subscribe(t.Context(), broker.Subscribe{Ref: "r", Topic: "/a"})
 	if s := expect[*broker.Subscribed](c); s.Ref != "r" || s.Sub.ID != 1 {
 		t.Errorf("got %+v", s)
 	}
@@ -84,7 +84,7 @@ func TestStarts(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s/only=%v", test.name, only), func(t *testing.T) {
 				c := connect(t, b, broker.SessionConfig{})
-				c.Subscribe(broker.Subscribe{Topic: "/a/x", Start: test.start, ReplayOnly: only, Max: test.max})
+				c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a/x", Start: test.start, ReplayOnly: only, Max: test.max})
 				expect[*broker.Subscribed](c)
 				want := strings.Fields(test.want)
 				if got := expect[*broker.ReplayStart](c); got.Count != len(want) {
@@ -109,7 +109,7 @@ func TestOverlapIsDeliveredOnce(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{})
 	c := connect(t, b, broker.SessionConfig{})
 	for _, topic := range []parley.Topic{"/foo", "/foo/bar", "/foo/bar", "/other"} {
-		c.Subscribe(broker.Subscribe{Topic: topic})
+		c.Subscribe(t.Context(), broker.Subscribe{Topic: topic})
 		expect[*broker.Subscribed](c)
 		expect[*broker.Live](c)
 	}
@@ -146,7 +146,7 @@ func TestReplaceAndUnsubscribe(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{})
 	c := connect(t, b, broker.SessionConfig{})
 	for range 2 {
-		c.Subscribe(broker.Subscribe{Topic: "/a", Replace: true})
+		c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a", Replace: true})
 		expect[*broker.Subscribed](c)
 		expect[*broker.Live](c)
 	}
@@ -170,10 +170,10 @@ func TestReplaceAndUnsubscribe(t *testing.T) {
 func TestReplayOnlyIsNotFoundByTopic(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{})
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/l"})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/l"})
 	expect[*broker.Subscribed](c)
 	expect[*broker.Live](c)
-	c.Subscribe(broker.Subscribe{Topic: "/l", ReplayOnly: true, Replace: true, Start: broker.Start{Kind: broker.AfterSeq}, Max: 1})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/l", ReplayOnly: true, Replace: true, Start: broker.Start{Kind: broker.AfterSeq}, Max: 1})
 	c.Unsubscribe("u", 0, "/l", true)
 	for {
 		if e, ok := c.next().(*broker.Unsubscribed); ok {
@@ -194,7 +194,7 @@ func TestGapAndReset(t *testing.T) {
 		t.Fatal(floor, err)
 	}
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq, Seq: seqs[1]}})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq, Seq: seqs[1]}})
 	expect[*broker.Subscribed](c)
 	if g := expect[*broker.Gap](c); g.From != seqs[1] || g.To != seqs[4] {
 		t.Errorf("gap %d to %d, want %d to %d", g.From, g.To, seqs[1], seqs[4])
@@ -207,7 +207,7 @@ func TestGapAndReset(t *testing.T) {
 	live := expect[*broker.Live](c)
 
 	beyond := connect(t, b, broker.SessionConfig{})
-	beyond.Subscribe(broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq, Seq: live.Cursor + 1e9}})
+	beyond.Subscribe(t.Context(), broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq, Seq: live.Cursor + 1e9}})
 	expect[*broker.Subscribed](beyond)
 	if r := expect[*broker.Reset](beyond); r.From != live.Cursor+1e9 || r.To != live.Cursor {
 		t.Errorf("reset from %d to %d, want to %d", r.From, r.To, live.Cursor)
@@ -229,12 +229,12 @@ func TestToldCursorsAreNotReset(t *testing.T) {
 	publish(t, b, text("/quiet", "x"))
 	publishN(t, b, "/loud", 5)
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/quiet"})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/quiet"})
 	cursor := expect[*broker.Subscribed](c).Cursor
 	for range 2 {
 		b = start(t, db, broker.Config{})
 		c := connect(t, b, broker.SessionConfig{})
-		c.Subscribe(broker.Subscribe{Topic: "/quiet", Start: broker.Start{Kind: broker.AfterSeq, Seq: cursor}})
+		c.Subscribe(t.Context(), broker.Subscribe{Topic: "/quiet", Start: broker.Start{Kind: broker.AfterSeq, Seq: cursor}})
 		expect[*broker.Subscribed](c)
 		expect[*broker.ReplayStart](c)
 		expect[*broker.ReplayEnd](c)
@@ -247,7 +247,7 @@ func TestFilters(t *testing.T) {
 	ann := connect(t, b, broker.SessionConfig{Identity: parley.Identity{User: "ann"}})
 	bob := connect(t, b, broker.SessionConfig{Identity: parley.Identity{User: "bob"}})
 	for _, c := range []*client{ann, bob} {
-		c.Subscribe(broker.Subscribe{Topic: "/a"})
+		c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a"})
 		expect[*broker.Subscribed](c)
 		expect[*broker.Live](c)
 	}
@@ -261,7 +261,7 @@ func TestFilters(t *testing.T) {
 	if got := bob.texts(1); got[0] != "public" {
 		t.Errorf("bob got %v", got)
 	}
-	bob.Subscribe(broker.Subscribe{Topic: "/a", ReplayOnly: true, Start: broker.Start{Kind: broker.AfterSeq}})
+	bob.Subscribe(t.Context(), broker.Subscribe{Topic: "/a", ReplayOnly: true, Start: broker.Start{Kind: broker.AfterSeq}})
 	expect[*broker.Subscribed](bob)
 	if n := expect[*broker.ReplayStart](bob).Count; n != 1 {
 		t.Errorf("bob's replay announces %d messages, want 1", n)
@@ -280,7 +280,7 @@ func TestExpiredIsNotDelivered(t *testing.T) {
 	m.Expires = time.Now().Add(time.Hour)
 	publish(t, b, m)
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq}})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq}})
 	expect[*broker.Subscribed](c)
 	if n := expect[*broker.ReplayStart](c).Count; n != 1 {
 		t.Errorf("announced %d, want 1", n)
@@ -311,7 +311,7 @@ func TestPublishRules(t *testing.T) {
 		}
 	}
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/$presence/ann"})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/$presence/ann"})
 	if e := expect[*broker.Failed](c); !errors.Is(e.Err, parley.ErrForbidden) {
 		t.Errorf("got %v", e.Err)
 	}
@@ -430,7 +430,7 @@ func TestRetention(t *testing.T) {
 func TestTrimReachesLiveReaders(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{})
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/a"})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a"})
 	expect[*broker.Subscribed](c)
 	expect[*broker.Live](c)
 	seqs := publishN(t, b, "/a", 5)
@@ -451,7 +451,7 @@ func TestTrimReachesLiveReaders(t *testing.T) {
 func TestTailIsGivenBack(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{})
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/a"})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a"})
 	expect[*broker.Subscribed](c)
 	expect[*broker.Live](c)
 	publishN(t, b, "/a", 100)
@@ -469,7 +469,7 @@ func TestTailIsGivenBack(t *testing.T) {
 func TestLargeMessages(t *testing.T) {
 	b := start(t, openLog(t), broker.Config{TailBytes: 1000})
 	c := connect(t, b, broker.SessionConfig{})
-	c.Subscribe(broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq}})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a", Start: broker.Start{Kind: broker.AfterSeq}})
 	for range 3 {
 		publish(t, b, text("/a", strings.Repeat("x", 1<<20)))
 	}
@@ -478,4 +478,80 @@ func TestLargeMessages(t *testing.T) {
 			n += len(e.Batch.Messages)
 		}
 	}
+}
+
+// What a client publishes right after it subscribed is delivered to it, also by
+// a server that has stored nothing yet.
+func TestPublishRightAfterSubscribe(t *testing.T) {
+	for range 100 {
+		b := start(t, openLog(t), broker.Config{})
+		c := connect(t, b, broker.SessionConfig{})
+		c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a"})
+		c.Publish([]*broker.Publish{{Messages: []broker.Publication{{Message: text("/a", "x")}}}})
+		for delivered := false; !delivered; {
+			_, delivered = c.next().(*broker.Messages)
+		}
+	}
+}
+
+// Every request is answered, in order, however fast they follow each other.
+func TestSubscribeAndUnsubscribeAtOnce(t *testing.T) {
+	b := start(t, openLog(t), broker.Config{})
+	c := connect(t, b, broker.SessionConfig{})
+	c.Subscribe(t.Context(), broker.Subscribe{Ref: "s", Topic: "/a"})
+	c.Subscribe(t.Context(), broker.Subscribe{Ref: "r", Topic: "/a", Replace: true})
+	c.Unsubscribe("u", 0, "/a", false)
+	var got []string
+	for len(got) < 5 {
+		switch e := c.next().(type) {
+		case *broker.Subscribed:
+			got = append(got, "subscribed "+e.Ref)
+		case *broker.Live:
+			got = append(got, "live "+e.Sub.Ref)
+		case *broker.Unsubscribed:
+			got = append(got, "unsubscribed "+e.Ref)
+		default:
+			t.Fatalf("unexpected %#v", e)
+		}
+	}
+	if want := []string{"subscribed s", "live s", "subscribed r", "live r", "unsubscribed u"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Subscriptions come and go while another one of the session falls behind again
+// and again.
+func TestSubscribeWhileFallingBehind(t *testing.T) {
+	b := start(t, openLog(t), broker.Config{TailBytes: 1})
+	c := connect(t, b, broker.SessionConfig{})
+	c.Subscribe(t.Context(), broker.Subscribe{Topic: "/a"})
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		for i := range 300 {
+			topic := parley.Topic(fmt.Sprintf("/a/%d", i%3))
+			c.Subscribe(t.Context(), broker.Subscribe{Topic: topic})
+			c.Publish([]*broker.Publish{{Messages: []broker.Publication{{Message: text(string(topic), "x")}}}})
+			c.Unsubscribe("", 0, topic, false)
+		}
+	}()
+	subscribed, unsubscribed, delivered := 0, 0, 0
+	for subscribed < 301 || unsubscribed < 300 || delivered < 300 {
+		switch e := c.next().(type) {
+		case *broker.Subscribed:
+			subscribed++
+		case *broker.Unsubscribed:
+			unsubscribed++
+		case *broker.Messages:
+			if e.Sub.ID == 1 {
+				delivered += len(e.Batch.Messages)
+			}
+		case *broker.Failed:
+			t.Fatal(e.Err)
+		case *broker.Published, *broker.Live, *broker.ReplayStart, *broker.ReplayEnd:
+		default:
+			t.Fatalf("unexpected %#v", e)
+		}
+	}
+	<-asked
 }

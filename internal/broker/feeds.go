@@ -56,9 +56,9 @@ func newFeeds(bound int) *feeds {
 	return &feeds{byTopic: map[parley.Topic]*feed{}, bound: bound}
 }
 
-// attach rings u from now on. It returns a seq: all above it will be in the
+// attach rings u from now on, and sets u.attached: all above it will be in the
 // feed, or have left it only to make room.
-func (f *feeds) attach(u *Subscription) parley.Seq {
+func (f *feeds) attach(u *Subscription) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at := parley.Seq(f.dispatched.Load())
@@ -69,9 +69,8 @@ func (f *feeds) attach(u *Subscription) parley.Seq {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	u.feed, u.attached, u.place = d, at, len(d.subs)
 	d.subs = append(d.subs, u)
-	u.feed = d
-	return at
 }
 
 // detach undoes attach. A feed that nobody listens to is forgotten.
@@ -81,9 +80,11 @@ func (f *feeds) detach(u *Subscription) {
 	d := u.feed
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if i := slices.Index(d.subs, u); i >= 0 {
-		d.subs = slices.Delete(d.subs, i, i+1)
-	}
+	last := len(d.subs) - 1
+	d.subs[u.place] = d.subs[last]
+	d.subs[u.place].place = u.place
+	d.subs[last] = nil
+	d.subs = d.subs[:last]
 	if len(d.subs) == 0 && f.byTopic[d.topic] == d {
 		delete(f.byTopic, d.topic)
 		d.batches, d.gone = nil, true

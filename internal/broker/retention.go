@@ -65,6 +65,7 @@ func (b *Broker) Retain(ctx context.Context) error {
 			if r.Age > 0 {
 				keep.Before = time.Now().Add(-r.Age)
 			}
+			// Live readers may finish what they have: it was there just now.
 			if _, err := b.log.Trim(ctx, s, keep); err != nil {
 				return err
 			}

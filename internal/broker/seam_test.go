@@ -80,7 +80,7 @@ func join(t *testing.T, l *load, rnd *rand.Rand, stall bool) *trace {
 	case 3:
 		r.Start = broker.Start{Kind: broker.SinceTime, Time: time.Now().Add(-time.Duration(rnd.IntN(5)) * time.Millisecond)}
 	}
-	c.Subscribe(r)
+	c.Subscribe(t.Context(), r)
 	known := false
 	for live := -1; live < 30; {
 		switch e := c.next().(type) {
@@ -211,7 +211,7 @@ func overlap(t *testing.T, l *load, rnd *rand.Rand) (root, below *trace) {
 		} else {
 			root = tr
 		}
-		c.Subscribe(r)
+		c.Subscribe(t.Context(), r)
 		traces[uint64(len(traces)+1)] = tr
 	}
 	for live, both, ended := 0, 0, false; both < 100 || len(below.seqs) == 0; {

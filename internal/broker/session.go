@@ -25,18 +25,19 @@ type Session struct {
 	broker *Broker
 	cfg    SessionConfig
 
-	mu     sync.Mutex
-	room   sync.Cond // there is room for a request again
-	outbox []answer  // in order
-	ready  []*Subscription
-	subs   []*Subscription
-	nextID uint64
-	unsent int  // bytes of publishes whose answer was not taken
-	queued int  // bytes of other answers that were not delivered
-	taken  int  // what of queued was taken last, and is delivered when more is taken
-	awake  bool // someone takes events
-	closed bool
-	bye    *Bye
+	mu      sync.Mutex
+	room    sync.Cond // there is room for a request again
+	outbox  []answer  // in order
+	ready   []*Subscription
+	subs    []*Subscription
+	nextID  uint64
+	overlap bool // some subscription covered another, so far
+	unsent  int  // bytes of publishes whose answer was not taken
+	queued  int  // bytes of other answers that were not delivered
+	taken   int  // what of queued was taken last, and is delivered when more is taken
+	awake   bool // someone takes events
+	closed  bool
+	bye     *Bye
 }
 
 // NewSession begins a session. Close ends it.
@@ -169,13 +170,15 @@ func (s *Session) answer(sub *submission) {
 	s.wakeLocked()
 }
 
+var errReserved = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
+
 // check applies the rules for a message; its result tells.
 func (l Limits) check(p *Publication) {
 	m := &p.Message
 	switch {
 	case p.Result.Err != nil:
 	case m.Topic.Reserved():
-		p.Result.Err = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
+		p.Result.Err = errReserved
 	case len(m.Body) > l.MessageBytes:
 		p.Result.Err = fmt.Errorf("the body has %d bytes, more than %d: %w", len(m.Body), l.MessageBytes, parley.ErrInvalid)
 	case len(m.Header) > parley.MaxHeaderBytes:
@@ -188,39 +191,74 @@ func (l Limits) check(p *Publication) {
 }
 
 // Subscribe begins a subscription; it is answered by Subscribed or Failed.
-func (s *Session) Subscribe(r Subscribe) {
+func (s *Session) Subscribe(ctx context.Context, r Subscribe) {
 	if r.Topic.Reserved() {
-		s.Reply(&Failed{r.Ref, fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)}, 0)
+		s.Reply(&Failed{r.Ref, errReserved}, 0)
 		return
 	}
 	u := newSubscription(s, r)
+	err := s.attach(ctx, u)
+	if err != nil {
+		s.Reply(&Failed{r.Ref, err}, 0)
+		return
+	}
 	s.mu.Lock()
 	if s.closed || s.bye != nil {
 		s.mu.Unlock()
+		u.unfeed()
 		return
 	}
 	var old *Subscription
 	if i := s.findLocked(0, r.Topic); r.Replace && !r.ReplayOnly && i >= 0 {
-		old = s.removeLocked(i)
+		old = s.cancelLocked(i, nil)
 	}
 	if len(s.subs) >= s.broker.cfg.Limits.Subscriptions {
-		s.mu.Unlock()
-		s.Reply(&Failed{r.Ref, fmt.Errorf("more than %d subscriptions: %w", s.broker.cfg.Limits.Subscriptions, parley.ErrInvalid)}, 0)
-		return
+		err = fmt.Errorf("more than %d subscriptions: %w", s.broker.cfg.Limits.Subscriptions, parley.ErrInvalid)
+	} else {
+		s.enterLocked(u)
 	}
-	s.nextID++
-	u.ID = s.nextID
-	s.subs = append(s.subs, u)
 	s.mu.Unlock()
 	if old != nil {
 		s.detach(old)
 	}
-	s.broker.stats.subscriptions.Add(1)
-	u.attached = parley.Seq(s.broker.feeds.dispatched.Load())
-	if !r.ReplayOnly {
-		u.attached = s.broker.feeds.attach(u)
+	if err != nil {
+		u.unfeed()
+		s.Reply(&Failed{r.Ref, err}, 0)
 	}
-	s.ring(u)
+}
+
+// attach finds the place from which u is told of what is published.
+func (s *Session) attach(ctx context.Context, u *Subscription) error {
+	if u.request.ReplayOnly {
+		return nil
+	}
+	s.broker.feeds.attach(u)
+	if u.attached != 0 {
+		return nil
+	}
+	// Nothing was published since the start: the feeds do not know yet where
+	// the log ends. What comes after this call is beyond the stream's last.
+	_, last, err := s.broker.log.Bounds(ctx, u.Topic.Stream())
+	if err != nil {
+		u.unfeed()
+		return err
+	}
+	u.attached = last
+	return nil
+}
+
+// enterLocked makes u one of the session's subscriptions and gives it a turn. It
+// was marked as queued so far, so that no bell did that too early.
+func (s *Session) enterLocked(u *Subscription) {
+	s.nextID++
+	u.ID = s.nextID
+	for _, v := range s.subs {
+		s.overlap = s.overlap || u.Topic.Covers(v.Topic) || v.Topic.Covers(u.Topic)
+	}
+	s.subs = append(s.subs, u)
+	s.broker.stats.subscriptions.Add(1)
+	s.ready = append(s.ready, u)
+	s.wakeLocked()
 }
 
 // Unsubscribe ends the subscription with that id or, if id is 0, the one to
@@ -236,10 +274,9 @@ func (s *Session) Unsubscribe(ref string, id uint64, topic parley.Topic, quiet b
 		}
 		return
 	}
-	u := s.removeLocked(i)
+	u := s.cancelLocked(i, &ref)
 	s.mu.Unlock()
 	s.detach(u)
-	s.Reply(&Unsubscribed{ref, u}, 0)
 }
 
 func (s *Session) findLocked(id uint64, topic parley.Topic) int {
@@ -251,19 +288,30 @@ func (s *Session) findLocked(id uint64, topic parley.Topic) int {
 	})
 }
 
-func (s *Session) removeLocked(i int) *Subscription {
+// cancelLocked removes a subscription. Whoever takes the events answers that, if
+// ref is not nil, after what u was due to tell.
+func (s *Session) cancelLocked(i int, ref *string) *Subscription {
 	u := s.subs[i]
-	u.canceled = true
 	s.subs = slices.Delete(s.subs, i, i+1)
+	u.canceled = true
+	if ref != nil {
+		u.farewell = &Unsubscribed{*ref, u}
+	}
+	if !u.queued {
+		u.queued = true
+		s.ready = append(s.ready, u)
+		s.wakeLocked()
+	}
 	return u
 }
 
+// detach ends what the broker does for a subscription that was removed.
 func (s *Session) detach(u *Subscription) {
+	s.broker.stats.subscriptions.Add(-1)
 	if u.feed != nil {
-		s.broker.feeds.detach(u)
+		u.unfeed()
 		s.ringAll()
 	}
-	s.broker.stats.subscriptions.Add(-1)
 }
 
 // ring says that u has something to do.
@@ -325,7 +373,8 @@ func (s *Session) pull(ctx context.Context, dst []Event, ready []*Subscription) 
 			s.again(ready[i:])
 			break
 		}
-		if !s.begin(u) {
+		if s.begin(u) {
+			dst = u.leave(dst)
 			continue
 		}
 		var more bool
@@ -363,12 +412,25 @@ func (s *Session) take(dst []Event) ([]Event, []*Subscription) {
 	return dst, ready
 }
 
-// begin reports whether u is to be pulled; a bell from now on counts anew.
-func (s *Session) begin(u *Subscription) bool {
+// begin begins u's turn: a bell from now on counts anew.
+func (s *Session) begin(u *Subscription) (canceled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u.queued = false
-	return !u.canceled
+	return u.canceled
+}
+
+// Cursors tells how far each subscription came: up to there its messages were
+// handed out by Next, which does not say that the client got them. Only whoever
+// takes the events may call it.
+func (s *Session) Cursors() map[parley.Topic]parley.Seq {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cursors := map[parley.Topic]parley.Seq{}
+	for _, u := range s.subs {
+		cursors[u.Topic] = u.cursor
+	}
+	return cursors
 }
 
 // again puts subscriptions that had no turn back to the front.
@@ -394,7 +456,7 @@ func (s *Session) finish(u *Subscription) {
 	s.mu.Lock()
 	i := slices.Index(s.subs, u)
 	if i >= 0 {
-		s.removeLocked(i)
+		s.subs = slices.Delete(s.subs, i, i+1)
 	}
 	s.mu.Unlock()
 	if i >= 0 {
@@ -442,7 +504,7 @@ func (s *Session) Count(ctx context.Context, ref string, q backend.Query) {
 // allow refuses what this session may not read and completes the query.
 func (s *Session) allow(q *backend.Query) error {
 	if q.Topic.Reserved() {
-		return fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
+		return errReserved
 	}
 	q.Stream, q.Params = q.Topic.Stream(), s.params()
 	return nil

@@ -23,9 +23,12 @@ type Subscription struct {
 	feed     *feed      // nil when it only replays
 	attached parley.Seq // all above it reaches the feed
 
+	place int // in feed.subs; guarded by feed.mu
+
 	// Guarded by Session.mu.
-	queued   bool // in Session.ready
+	queued   bool // in Session.ready, or not yet one of the session's
 	canceled bool
+	farewell *Unsubscribed // what the cancellation is answered by
 
 	// Only whoever takes the session's events touches these.
 	phase    phase
@@ -50,7 +53,29 @@ const (
 )
 
 func newSubscription(s *Session, r Subscribe) *Subscription {
-	return &Subscription{Topic: r.Topic, Ref: r.Ref, session: s, request: r}
+	return &Subscription{Topic: r.Topic, Ref: r.Ref, session: s, request: r, queued: true}
+}
+
+// unfeed ends the bells.
+func (u *Subscription) unfeed() {
+	if u.feed != nil {
+		u.session.broker.feeds.detach(u)
+	}
+}
+
+// leave tells what a canceled subscription still owes: that it was subscribed,
+// if it had no turn before, and that it is not any more.
+func (u *Subscription) leave(dst []Event) []Event {
+	if u.phase == phaseNew {
+		dst = append(dst, &Subscribed{Ref: u.Ref, Sub: u, Cursor: u.attached})
+		if !u.request.ReplayOnly {
+			dst = append(dst, &Live{Sub: u, Cursor: u.attached})
+		}
+	}
+	if u.phase = phaseDone; u.farewell != nil {
+		dst = append(dst, u.farewell)
+	}
+	return dst
 }
 
 // pull appends what u has to tell next, and reports whether to come back.
@@ -80,24 +105,16 @@ func (u *Subscription) pull(ctx context.Context, dst []Event, budget *int) (even
 
 // start finds where to begin.
 func (u *Subscription) start(ctx context.Context, dst []Event) ([]Event, error) {
-	b, stream := u.session.broker, u.Topic.Stream()
-	floor, last, err := b.log.Bounds(ctx, stream)
-	if err != nil {
-		return dst, err
-	}
 	told := Subscribed{Ref: u.Ref, Sub: u}
 	var notice Event
 	switch r := u.request; r.Start.Kind {
 	case FromNow:
-		// Last may count what the session has published since it asked for this;
-		// it is for a log to which nothing was added since the start.
-		if u.cursor = u.attached; u.cursor == 0 {
-			u.cursor = last
-		}
+		u.cursor = u.attached
 		told.Cursor = u.cursor
 	case AfterSeq:
 		u.cursor = r.Start.Seq
-		if notice, err = u.place(ctx, floor, last); err != nil {
+		var err error
+		if notice, err = u.correct(ctx); err != nil {
 			return dst, err
 		}
 		told.Cursor = u.cursor
@@ -115,8 +132,12 @@ func (u *Subscription) start(ctx context.Context, dst []Event) ([]Event, error) 
 	return u.startReplay(ctx, dst)
 }
 
-// place corrects a cursor that lies outside the stream.
-func (u *Subscription) place(ctx context.Context, floor, last parley.Seq) (Event, error) {
+// correct moves a cursor that lies outside the stream.
+func (u *Subscription) correct(ctx context.Context) (Event, error) {
+	floor, last, err := u.session.broker.log.Bounds(ctx, u.Topic.Stream())
+	if err != nil {
+		return nil, err
+	}
 	from := u.cursor
 	if from != 0 && from < floor {
 		u.cursor = floor
@@ -265,6 +286,9 @@ func (u *Subscription) live(ctx context.Context, dst []Event, budget *int) (even
 		if leader != nil {
 			last = min(last, leader.cursor)
 		}
+		if last <= u.cursor {
+			return dst, false, nil
+		}
 		if batch = u.wanted(batch, last); batch != nil {
 			dst = u.deliver(dst, batch, others, budget)
 		}
@@ -309,7 +333,7 @@ func (u *Subscription) overlaps() (leader *Subscription, others []*Subscription)
 	s := u.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.subs) < 2 {
+	if !s.overlap {
 		return nil, nil
 	}
 	for _, v := range s.subs {

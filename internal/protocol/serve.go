@@ -27,22 +27,28 @@ type Conversation struct {
 }
 
 // Serve holds the conversation until either side ends it. It returns the reason:
-// a *wire.CloseError when the client said goodbye or broke the rules,
-// wire.ErrSlow when it did not read, a *ByeError when the server said goodbye, a
+// a *wire.CloseError when the client said goodbye or broke the rules, a
+// *SlowError when it did not read, a *ByeError when the server said goodbye, a
 // *PanicError when a fault of this program ended it, or what went wrong with the
 // connection. Nothing of it runs on when Serve returns.
 func Serve(ctx context.Context, c Conversation) error {
+	// A replay or a count that nobody waits for any more ends with this.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	t := &talk{conn: c.Conn, codec: c.Codec}
+	t.mu.Lock() // a goodbye may wake the writer before the session is known here
 	t.session = c.Broker.NewSession(broker.SessionConfig{
 		Identity: c.Identity,
 		Wake:     func() { t.writer.Go(func() { t.tell(ctx) }) },
 	})
+	t.mu.Unlock()
 	if c.Greet {
 		t.session.Reply(welcome("", t.session, c.Broker), 0)
 	}
 	err := guard(func() error { return t.read(ctx, c.Broker) })
 	t.session.Stop()
-	closing := errors.Join(t.conn.Close(1011, "internal error"))
+	cancel()
+	closed := t.conn.Close(wire.CloseInternal, "internal error") // unless it is closed already
 	t.writer.Wait()
 	t.session.Close()
 	t.mu.Lock()
@@ -50,7 +56,7 @@ func Serve(ctx context.Context, c Conversation) error {
 	if t.ended != nil {
 		return t.ended
 	}
-	return errors.Join(err, closing)
+	return errors.Join(err, closed)
 }
 
 // ByeError is a goodbye by the server.
@@ -67,6 +73,27 @@ type PanicError struct {
 
 // Error implements error.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// SlowError is a client that read nothing for the write deadline. Cursors are
+// how far each of its subscriptions was sent; the client may have got less.
+type SlowError struct{ Cursors map[parley.Topic]parley.Seq }
+
+// Error implements error.
+func (e *SlowError) Error() string { return e.reason() }
+
+// Unwrap is wire.ErrSlow.
+func (e *SlowError) Unwrap() error { return wire.ErrSlow }
+
+// reason names one cursor, because a close frame has room for one.
+func (e *SlowError) reason() string {
+	const room = 90 // of 123 bytes; the seq takes 16
+	for topic, seq := range e.Cursors {
+		if len(topic) <= room {
+			return fmt.Sprintf("slow reader: %s sent up to %d", topic, seq)
+		}
+	}
+	return "slow reader"
+}
 
 // guard calls f and turns a panic into an error.
 func guard(f func() error) (err error) {
@@ -144,7 +171,7 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Publish:
 		s.Publish([]*broker.Publish{&r.Publish})
 	case *Subscribe:
-		s.Subscribe(r.Subscribe)
+		s.Subscribe(ctx, r.Subscribe)
 	case *Unsubscribe:
 		s.Unsubscribe(r.Ref, r.ID, r.Topic, r.Quiet)
 	case *History:
@@ -169,6 +196,9 @@ func welcome(ref string, s *broker.Session, b *broker.Broker) *broker.Welcome {
 // tell sends what the session has to tell, until there is no more.
 func (t *talk) tell(ctx context.Context) {
 	if err := guard(func() error { return t.write(ctx) }); err != nil {
+		if errors.Is(err, wire.ErrSlow) {
+			err = &SlowError{t.session.Cursors()}
+		}
 		code, reason := closing(err)
 		t.end(err, code, reason)
 	}
@@ -178,22 +208,26 @@ func (t *talk) tell(ctx context.Context) {
 func closing(err error) (code uint16, reason string) {
 	var ended *ByeError
 	var panicked *PanicError
+	var slow *SlowError
 	switch {
 	case errors.As(err, &ended):
 		return closeCode(ended.Bye.Code), ended.Bye.Reason
 	case errors.As(err, &panicked):
 		return wire.CloseInternal, "internal error"
-	case errors.Is(err, wire.ErrSlow):
-		return wire.ClosePolicy, "slow reader"
+	case errors.As(err, &slow):
+		return wire.ClosePolicy, slow.reason()
 	}
 	return wire.CloseGoingAway, "write failed"
 }
 
 func (t *talk) write(ctx context.Context) error {
+	t.mu.Lock()
+	session := t.session
+	t.mu.Unlock()
 	out := buffers.Get().(*buffer)
 	defer out.release()
 	for {
-		out.events = t.session.Next(ctx, out.events[:0])
+		out.events = session.Next(ctx, out.events[:0])
 		if len(out.events) == 0 {
 			return nil
 		}

@@ -145,7 +145,7 @@ func (db *DB) checkFormat() error {
 		return err
 	}
 	if len(v) != 1 || v[0] > formatVersion {
-		return fmt.Errorf("it has format version %d, this program reads up to %d: use a newer program", v, formatVersion)
+		return fmt.Errorf("it has format version %x, this program reads up to %x: use a newer program", v, formatVersion)
 	}
 	return nil
 }

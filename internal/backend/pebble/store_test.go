@@ -77,7 +77,7 @@ func TestNewerFormatsAreRefusedByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustClose(t, db)
-	refused(t, "s", pebble.Options{FS: fs}, "format version [2], this program reads up to 1")
+	refused(t, "s", pebble.Options{FS: fs}, "format version 02, this program reads up to 1")
 
 	db = mustOpen(t, "t", pebble.Options{FS: fs})
 	appendOne(t, db, newEntry("x"))

@@ -73,31 +73,37 @@ func (db *DB) total(ctx context.Context, s parley.Stream) (*total, error) {
 	db.totals[s] = sum
 	last := db.last
 	db.mu.Unlock()
-	w, err := db.walk(ctx, backend.Query{Stream: s})
-	if err != nil {
-		return nil, err
-	}
-	defer w.close()
-	w.before = last + 1
-	counted := total{}
-	for w.next() {
-		n, size, err := w.above(w.floor)
-		if err != nil {
-			return nil, err
-		}
-		counted.messages += n
-		counted.bytes += size
-	}
+	counted, err := db.count(ctx, s, last)
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if w.err != nil {
+	if err != nil {
 		delete(db.totals, s)
-		return nil, w.err
+		return nil, err
 	}
 	sum.messages += counted.messages
 	sum.bytes += counted.bytes
 	have := *sum
 	return &have, nil
+}
+
+// count adds up what the stream holds up to last, durable or not.
+func (db *DB) count(ctx context.Context, s parley.Stream, last parley.Seq) (total, error) {
+	w, err := db.walk(ctx, backend.Query{Stream: s})
+	if err != nil {
+		return total{}, err
+	}
+	defer w.close()
+	w.before = last + 1
+	sum := total{}
+	for w.next() {
+		n, size, err := w.above(w.floor)
+		if err != nil {
+			return total{}, err
+		}
+		sum.messages += n
+		sum.bytes += size
+	}
+	return sum, w.err
 }
 
 // above counts the block's messages beyond floor.

@@ -14,9 +14,10 @@ import (
 
 // walk visits the blocks that hold what a query selects, in its direction.
 // Without a topic it steps through the blocks; with one, through the topic's
-// postings, and fetches the block of each. It sees the store, the floor
+// postings, and load fetches the block of the one at hand. It sees the store, the floor
 // included, as it was at one moment.
 type walk struct {
+	ctx     context.Context //nolint:containedctx // a walk lives within one call, whose context it is
 	snap    *pebble.Snapshot
 	floor   parley.Seq
 	it      *pebble.Iterator
@@ -43,7 +44,7 @@ func (db *DB) walk(ctx context.Context, q backend.Query) (*walk, error) {
 		q.Now = db.opt.Now()
 	}
 	// What is below the watermark now is in any later snapshot.
-	w := &walk{q: q, before: parley.Seq(db.durable.Load()) + 1, now: q.Now.UnixMicro(), snap: db.db.NewSnapshot()}
+	w := &walk{ctx: ctx, q: q, before: parley.Seq(db.durable.Load()) + 1, now: q.Now.UnixMicro(), snap: db.db.NewSnapshot()}
 	var err error
 	if w.floor, err = floorIn(w.snap, q.Stream); err != nil {
 		return nil, errors.Join(err, w.snap.Close())
@@ -73,12 +74,13 @@ func (w *walk) close() {
 	_ = w.snap.Close()
 }
 
-// end is where a walk that found no more came to.
+// end is where a walk that found no more came to: never further than the end of
+// the log, even if nothing before a later time was asked for.
 func (w *walk) end() parley.Seq {
 	if w.q.Reverse {
 		return w.after + 1
 	}
-	return max(w.after, w.before-1)
+	return max(w.q.After, w.floor, w.before-1)
 }
 
 func (w *walk) key(seq parley.Seq) []byte {
@@ -111,10 +113,14 @@ func (w *walk) next() bool {
 		if w.first >= w.before {
 			return false
 		}
-		if w.err = w.load(); w.err != nil {
+		var last parley.Seq
+		if w.err = w.ctx.Err(); w.err == nil {
+			last, w.err = w.look()
+		}
+		if w.err != nil {
 			return false
 		}
-		if w.head.last(w.first) > w.after {
+		if last > w.after {
 			return true
 		}
 		if w.q.Reverse {
@@ -127,13 +133,31 @@ func (w *walk) next() bool {
 	return false
 }
 
-// load reads the block.
-func (w *walk) load() error {
+// look reads what the key at hand has, and returns the last seq that it is
+// about. A topic's posting is looked at without its block.
+func (w *walk) look() (last parley.Seq, err error) {
 	value, err := w.it.ValueAndErr()
-	if err == nil && w.path != "" {
-		w.posting = value
-		value, err = getIn(w.snap, blockKey(nil, w.q.Stream, w.first))
+	if err != nil {
+		return 0, err
 	}
+	if w.path == "" {
+		w.head, w.value, err = readHead(value)
+		return w.head.last(w.first), err
+	}
+	w.posting = value
+	p := w.positions()
+	for p.next() {
+		last = w.first + parley.Seq(p.at)
+	}
+	return last, p.err
+}
+
+// load reads the block that a posting is about.
+func (w *walk) load() error {
+	if w.path == "" {
+		return nil
+	}
+	value, err := getIn(w.snap, blockKey(nil, w.q.Stream, w.first))
 	if err == nil {
 		w.head, w.value, err = readHead(value)
 	}
@@ -153,27 +177,33 @@ type positions struct {
 }
 
 func (w *walk) positions() positions {
-	p := positions{at: -1, count: w.head.count}
 	if w.path == "" {
-		p.all = true
-		return p
+		return positions{at: -1, all: true, count: w.head.count}
 	}
 	if len(w.posting) == 0 {
-		p.err = errCorrupt
-		return p
+		return positions{err: errCorrupt}
 	}
-	p.all = w.posting[0]&postAll != 0
-	p.rest = w.posting[1:]
+	p := positions{at: -1, rest: w.posting[1:], count: maxBlockMessages}
+	if p.all = w.posting[0]&postAll != 0; p.all {
+		n, read := binary.Uvarint(p.rest)
+		if read <= 0 || n > maxBlockMessages {
+			return positions{err: errCorrupt}
+		}
+		p.count = int(n)
+	}
 	return p
 }
 
 // next moves to the next position.
 func (p *positions) next() bool {
+	if p.err != nil {
+		return false
+	}
 	if p.all {
 		p.at++
 		return p.at < p.count
 	}
-	if len(p.rest) == 0 || p.err != nil {
+	if len(p.rest) == 0 {
 		return false
 	}
 	v, n := binary.Uvarint(p.rest)
@@ -188,13 +218,21 @@ func (p *positions) next() bool {
 
 // conditional reports whether some of the wanted messages may be hidden.
 func (w *walk) conditional() bool {
-	return w.head.flags&blockConditional != 0 && (w.path == "" || len(w.posting) > 0 && w.posting[0]&postConditional != 0)
+	if w.path == "" {
+		return w.head.flags&blockConditional != 0
+	}
+	return w.posting[0]&postConditional != 0
 }
 
 // tally adds the block's messages to span.
 func (w *walk) tally(span *backend.Span, limit int) error {
-	if w.head.time < since(w.q.Since) {
-		return nil
+	if w.conditional() || !w.q.Since.IsZero() {
+		if err := w.load(); err != nil {
+			return err
+		}
+		if w.head.time < since(w.q.Since) {
+			return nil
+		}
 	}
 	var live []bool
 	if w.conditional() {
@@ -206,6 +244,9 @@ func (w *walk) tally(span *backend.Span, limit int) error {
 	var found []parley.Seq
 	p := w.positions()
 	for p.next() {
+		if live != nil && p.at >= len(live) {
+			return errCorrupt
+		}
 		if seq := w.first + parley.Seq(p.at); w.wanted(seq) && (live == nil || live[p.at]) {
 			found = append(found, seq)
 		}
@@ -248,6 +289,9 @@ func (w *walk) live() ([]bool, error) {
 // take adds the block's messages to page until a bound is reached; full says
 // that it was.
 func (w *walk) take(page *backend.Page, limit int, bytes *int) (full bool, err error) {
+	if err := w.load(); err != nil {
+		return false, err
+	}
 	if w.head.time < since(w.q.Since) {
 		return false, nil
 	}
