@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,13 +26,16 @@ import (
 const life = 10
 
 // TestCrash takes the store's files at a random moment under load, with a random
-// part of what was not synced, and opens what is left; 1,000 times, with -short
-// 200. Nothing acknowledged or shown may be gone or changed (R1, R3), a reader's
+// part of what was not synced, and opens what is left; 1,000 times, 10,000 times
+// with PARLEY_SOAK=1, 200 with -short. Nothing acknowledged or shown may be gone or changed (R1, R3), a reader's
 // trace has no gap (R4), and publishes with a key that are sent again are stored
 // once (R5).
 func TestCrash(t *testing.T) {
 	stores := 1000 / life
-	if testing.Short() {
+	switch {
+	case os.Getenv("PARLEY_SOAK") == "1":
+		stores = 10_000 / life
+	case testing.Short():
 		stores = 200 / life
 	}
 	seed := rand.Uint64()

@@ -226,33 +226,9 @@ func (w *walk) conditional() bool {
 
 // tally adds the block's messages to span.
 func (w *walk) tally(span *backend.Span, limit int) error {
-	if w.conditional() || !w.q.Since.IsZero() {
-		if err := w.load(); err != nil {
-			return err
-		}
-		if w.head.time < since(w.q.Since) {
-			return nil
-		}
-	}
-	var live []bool
-	if w.conditional() {
-		var err error
-		if live, err = w.live(); err != nil {
-			return err
-		}
-	}
-	var found []parley.Seq
-	p := w.positions()
-	for p.next() {
-		if live != nil && p.at >= len(live) {
-			return errCorrupt
-		}
-		if seq := w.first + parley.Seq(p.at); w.wanted(seq) && (live == nil || live[p.at]) {
-			found = append(found, seq)
-		}
-	}
-	if p.err != nil || len(found) == 0 {
-		return p.err
+	found, err := w.seqs()
+	if err != nil || len(found) == 0 {
+		return err
 	}
 	if excess := span.Count + len(found) - limit; excess > 0 && w.q.Reverse {
 		found = found[excess:]
@@ -267,6 +243,33 @@ func (w *walk) tally(span *backend.Span, limit int) error {
 		span.Last = found[len(found)-1]
 	}
 	return nil
+}
+
+// seqs are those of the block's messages that the query selects.
+func (w *walk) seqs() ([]parley.Seq, error) {
+	if w.conditional() || !w.q.Since.IsZero() {
+		if err := w.load(); err != nil || w.head.time < since(w.q.Since) {
+			return nil, err
+		}
+	}
+	var live []bool
+	if w.conditional() {
+		var err error
+		if live, err = w.live(); err != nil {
+			return nil, err
+		}
+	}
+	var found []parley.Seq
+	p := w.positions()
+	for p.next() {
+		if live != nil && p.at >= len(live) {
+			return nil, errCorrupt
+		}
+		if seq := w.first + parley.Seq(p.at); w.wanted(seq) && (live == nil || live[p.at]) {
+			found = append(found, seq)
+		}
+	}
+	return found, p.err
 }
 
 // live tells which of the block's messages are not hidden.

@@ -2,6 +2,7 @@ package gobbler_test
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol"
+	"github.com/parley-im/parley/internal/protocol/gobbler"
 )
 
 // Whatever a client sends, it gets at most one request out of it, that request
@@ -42,6 +44,32 @@ func FuzzDecode(f *testing.F) {
 			default:
 				t.Fatalf("%T", r)
 			}
+		}
+	})
+}
+
+// Whatever the request URI, the user that it names is a field of the meta line
+// that leaves the others where they are, and comes back as it was sent. The
+// committed corpus is in testdata/fuzz.
+func FuzzUserID(f *testing.F) {
+	f.Fuzz(func(t *testing.T, uri string) {
+		user, err := gobbler.UserID(uri)
+		if err != nil {
+			if user != "" || !errors.Is(err, parley.ErrInvalid) {
+				t.Fatalf("UserID is %q, %v", user, err)
+			}
+			return
+		}
+		before, _, named := strings.Cut(uri, "/user/")
+		if named && uri != before+"/user/"+user || !named && user != "" {
+			t.Fatalf("the user is %q", user)
+		}
+		m := &parley.Message{Topic: "/foo", Seq: 42, Sender: parley.Identity{User: user, Device: "device"}, Time: time.Unix(1420110000, 0)}
+		told := encode(t, codec(), &broker.Messages{Batch: broker.NewBatch([]*parley.Message{m})})
+		got, err := parse(told[0])
+		want := received{Path: "/foo", ID: 42, User: user, Application: "device", Time: 1420110000}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q is read as %+v, %v", told[0], got, err)
 		}
 	})
 }
