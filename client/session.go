@@ -259,7 +259,7 @@ type helloResult struct {
 // time for a ping that is lost.
 func (r *helloResult) limits() limits {
 	l := limits{frameBytes: r.Limits.FrameBytes, batchMessages: r.Limits.BatchMessages, quiet: defaultQuiet}
-	if third := time.Duration(r.Promises.IdleSeconds) * time.Second / 3; third > 0 {
+	if third := time.Duration(min(r.Promises.IdleSeconds, 24*60*60)) * time.Second / 3; third > 0 {
 		l.quiet = min(l.quiet, third)
 	}
 	return l

@@ -100,6 +100,17 @@ func greedy() []attack {
 			run: flood(strings.Repeat(texts(publishing(1, "/flood", "x")), 100), 400),
 		},
 		{
+			// Each answer repeats the id, and nothing is stored.
+			name: "conflicts without reading", conns: 20, budget: sessionCost, path: rpcPath,
+			run: func(n int, c net.Conn) {
+				publish := func(body string) string {
+					return call(2, "publish", fmt.Sprintf(`{"topic":"/flood","id":%q,"text":%q}`, strings.Repeat("i", 255), body))
+				}
+				once(texts(call(1, "hello", fmt.Sprintf(`{"producer":"%032x"}`, n)), publish("first")))(n, c)
+				flood(strings.Repeat(texts(publish(bodyOf("x", 1<<10))), 100), 300)(n, c)
+			},
+		},
+		{
 			name: "nonsense without reading", conns: 40, budget: sessionCost, path: rpcPath,
 			run: flood(texts("["+strings.Repeat("7,", 99)+"7]"), 5000),
 		},

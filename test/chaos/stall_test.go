@@ -244,8 +244,12 @@ func TestReadersResumeInTime(t *testing.T) {
 	for range scale(8, 16, 64) << 20 / burst / burstBody { // more than the sockets hold
 		c.burst(t, nil)
 	}
+	meanwhile := scale(2, 4, 16) << 20 / burst / burstBody
 	for _, r := range c.readers {
-		r.want <- round{messages: len(c.log) - len(r.trace)}
+		r.want <- round{messages: len(c.log) - len(r.trace) + meanwhile*burst}
+	}
+	for range meanwhile { // while they catch up
+		c.burst(t, nil)
 	}
 	c.wait(t, c.readers)
 	c.burst(t, c.readers)
