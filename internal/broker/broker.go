@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-im/parley"
@@ -53,6 +54,9 @@ type Broker struct {
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
+
+	ending sync.Mutex
+	ended  atomic.Bool // the feeds know where the log ended at the start
 }
 
 // New makes a broker; nothing is stored before Run.
@@ -164,6 +168,25 @@ func (b *Broker) Goodbye(bye func() *Bye) {
 	for s := range b.sessions {
 		s.Bye(bye())
 	}
+}
+
+// findEnd lets the feeds begin at the end of the log, once: until something is
+// published they would not know what was there before.
+func (b *Broker) findEnd(ctx context.Context) error {
+	if b.ended.Load() {
+		return nil
+	}
+	b.ending.Lock()
+	defer b.ending.Unlock()
+	if b.ended.Load() {
+		return nil
+	}
+	end, err := b.end(ctx, "$", 0) // a stream that does not exist
+	if err == nil {
+		b.feeds.begin(end)
+		b.ended.Store(true)
+	}
+	return err
 }
 
 // end is the log's durable end, from which cursors of s are handed out: at least

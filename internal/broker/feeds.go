@@ -56,6 +56,13 @@ func newFeeds(bound int) *feeds {
 	return &feeds{byTopic: map[parley.Topic]*feed{}, bound: bound}
 }
 
+// begin says that all up to end was stored before there was any feed.
+func (f *feeds) begin(end parley.Seq) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dispatched.Store(max(f.dispatched.Load(), uint64(end)))
+}
+
 // attach rings u from now on, and sets u.attached: all above it will be in the
 // feed, or have left it only to make room.
 func (f *feeds) attach(u *Subscription) {

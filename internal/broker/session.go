@@ -232,18 +232,10 @@ func (s *Session) attach(ctx context.Context, u *Subscription) error {
 	if u.request.ReplayOnly {
 		return nil
 	}
-	s.broker.feeds.attach(u)
-	if u.attached != 0 {
-		return nil
-	}
-	// Nothing was published since the start: the feeds do not know yet where
-	// the log ends. What comes after this call is beyond the stream's last.
-	_, last, err := s.broker.log.Bounds(ctx, u.Topic.Stream())
-	if err != nil {
-		u.unfeed()
+	if err := s.broker.findEnd(ctx); err != nil {
 		return err
 	}
-	u.attached = last
+	s.broker.feeds.attach(u)
 	return nil
 }
 

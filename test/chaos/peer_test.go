@@ -124,10 +124,10 @@ func (p *peer) say(payloads ...string) error {
 // next is the payload of the server's next message. It answers pings. After the
 // server's goodbye the error is a *goodbye.
 func (p *peer) next() (string, error) {
+	if p.r.Buffered() == 0 {
+		_ = p.SetDeadline(time.Now().Add(patience)) // pings do not count
+	}
 	for {
-		if p.r.Buffered() == 0 {
-			_ = p.SetReadDeadline(time.Now().Add(patience))
-		}
 		op, payload, err := p.frame()
 		switch {
 		case err != nil:

@@ -151,6 +151,15 @@ func (c *crowd) wait(t *testing.T, readers []*reader) {
 	}
 }
 
+// catchUp has every reader read up to n messages of those that it lacks.
+func (c *crowd) catchUp(t *testing.T, n int) {
+	t.Helper()
+	for _, r := range c.readers {
+		r.want <- round{messages: min(n, len(c.log)-len(r.trace))}
+	}
+	c.wait(t, c.readers)
+}
+
 // check demands that every reader got everything, in order, once.
 func (c *crowd) check(t *testing.T) {
 	t.Helper()
@@ -241,17 +250,15 @@ func TestReadersResumeInTime(t *testing.T) {
 	const readers = 4
 	c := gather(t, s, readers, readers)
 	c.burst(t, c.readers)
-	for range scale(8, 16, 64) << 20 / burst / burstBody { // more than the sockets hold
+	const sockets = 8 << 20 / burst / burstBody // bursts, more than the sockets hold
+	for range scale(2, 2, 8) * sockets {
 		c.burst(t, nil)
 	}
-	meanwhile := scale(2, 4, 16) << 20 / burst / burstBody
-	for _, r := range c.readers {
-		r.want <- round{messages: len(c.log) - len(r.trace) + meanwhile*burst}
-	}
-	for range meanwhile { // while they catch up
+	c.catchUp(t, sockets*burst) // now they are in a replay
+	for range sockets / 2 {     // and when they are through, behind again
 		c.burst(t, nil)
 	}
-	c.wait(t, c.readers)
+	c.catchUp(t, len(c.log))
 	c.burst(t, c.readers)
 	c.check(t)
 	m := scrape(t, s)
@@ -276,12 +283,9 @@ func TestTrickle(t *testing.T) {
 	}
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for left := len(c.log); left > 0; left -= step {
+	for len(c.readers[0].trace) < len(c.log) {
 		<-tick.C
-		for _, r := range c.readers {
-			r.want <- round{messages: min(step, left)}
-		}
-		c.wait(t, c.readers)
+		c.catchUp(t, step)
 	}
 	c.check(t)
 	if n := slow(t, s); n != 0 {
