@@ -129,14 +129,15 @@ func (s *Session) Publish(requests []*Publish) {
 	for s.unsent > s.broker.cfg.SessionBytes && !s.closed && s.bye == nil {
 		s.room.Wait()
 	}
-	stopped := s.closed || s.bye != nil
+	if s.closed || s.bye != nil {
+		// Who publishes on and on must not put off its own goodbye: the end of
+		// the connection is the answer.
+		s.mu.Unlock()
+		return
+	}
 	s.unsent += sub.bytes
 	s.mu.Unlock()
-	err := fmt.Errorf("the server is stopping: %w", parley.ErrUnavailable)
-	if !stopped {
-		err = s.broker.queue.push(sub)
-	}
-	if err != nil {
+	if err := s.broker.queue.push(sub); err != nil {
 		s.broker.stats.refuse(sub)
 		sub.refuse(err)
 		s.answer(sub)
