@@ -16,6 +16,9 @@ func message(seq int, body string) string {
 	return fmt.Sprintf("/t,%d,user,app,,,1795245935,0\n\n%s", seq, body)
 }
 
+// request among the frames of feed stands for the client's turn to speak.
+const request = "(request)"
+
 // feed is a subscriber that receives frames from a pipe.
 func feed(t *testing.T, frames []string, read func(wire.Conn) error) error {
 	t.Helper()
@@ -23,6 +26,12 @@ func feed(t *testing.T, frames []string, read func(wire.Conn) error) error {
 	var feeding sync.WaitGroup
 	feeding.Go(func() {
 		for _, f := range frames {
+			if f == request {
+				if _, err := there.Read(); err != nil {
+					return
+				}
+				continue
+			}
 			if err := there.Write(there.AppendFrame(nil, false, []byte(f))); err != nil {
 				return
 			}
@@ -76,7 +85,7 @@ func TestFetchNoticesWhatIsMissing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := &load{}
-			err := feed(t, tt.frames, func(c wire.Conn) error { return l.fetch(c, "/t") })
+			err := feed(t, append([]string{request}, tt.frames...), func(c wire.Conn) error { return l.fetch(c, "/t") })
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("the fetch ends with %v, want %q", err, tt.want)
 			}
