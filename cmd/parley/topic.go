@@ -87,12 +87,8 @@ func newTopicShow() *cobra.Command {
 	server := serverFlag(c)
 	asJSON := c.Flags().Bool("json", false, "print an object of JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		path, err := topicPath(c, args[0])
+		_, t, err := lookUp(c, *server, args[0])
 		if err != nil {
-			return err
-		}
-		var t stored
-		if err := call(c.Context(), http.MethodGet, *server, path, &t); err != nil {
 			return err
 		}
 		if *asJSON {
@@ -102,6 +98,16 @@ func newTopicShow() *cobra.Command {
 		return err
 	}
 	return c
+}
+
+// lookUp asks the server what it has at a topic, and returns the path to ask for
+// more.
+func lookUp(c *cobra.Command, server, topic string) (path string, t stored, err error) {
+	if path, err = topicPath(c, topic); err != nil {
+		return "", stored{}, err
+	}
+	err = call(c.Context(), http.MethodGet, server, path, &t)
+	return path, t, err
 }
 
 func newTopicPurge() *cobra.Command {
@@ -116,12 +122,8 @@ func newTopicPurge() *cobra.Command {
 	server := serverFlag(c)
 	yes := c.Flags().Bool("yes", false, "do not ask")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		path, err := topicPath(c, args[0])
+		path, t, err := lookUp(c, *server, args[0])
 		if err != nil {
-			return err
-		}
-		var t stored
-		if err := call(c.Context(), http.MethodGet, *server, path, &t); err != nil {
 			return err
 		}
 		if !*yes {
