@@ -13,7 +13,7 @@ type rule struct {
 func packages() map[string]rule {
 	core := []string{".", "internal/backend"}
 	protocol := []string{".", "internal/backend", "internal/broker", "internal/wire"}
-	codec := append([]string{"internal/protocol", "internal/protocol/jsonrpc"}, protocol...)
+	codec := append([]string{"internal/protocol", "internal/protocol/jsonrpc", "internal/protocol/jsonform"}, protocol...)
 	return map[string]rule{
 		// The vocabulary and the core: no technology.
 		".":                {tests: []string{"client", "server"}},
@@ -27,10 +27,13 @@ func packages() map[string]rule {
 		"internal/wire":                  {imports: []string{"."}},
 		"internal/protocol":              {imports: protocol},
 		"internal/protocol/jsonrpc":      {imports: []string{"."}},
+		"internal/protocol/jsonform":     {imports: []string{".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc"}},
 		"internal/protocol/native":       {imports: codec},
 		"internal/protocol/gobbler":      {imports: codec},
 		"internal/protocol/protocoltest": {imports: codec},
-		"internal/httpapi":               {imports: []string{".", "internal/backend", "internal/broker"}},
+		"internal/httpapi": {imports: []string{
+			".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform",
+		}},
 
 		// The composition root, and the programs.
 		"server": {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/protocol/jsonform"
 	"github.com/parley-im/parley/internal/protocol/jsonrpc"
 )
 
@@ -86,7 +87,7 @@ func (c *Codec) appendEvent(dst []byte, e broker.Event) []byte {
 // appendDelivery joins this subscription's head with the messages that all
 // subscribers share.
 func appendDelivery(dst []byte, e *broker.Messages) []byte {
-	messages := e.Batch.Encoded(dialect, encodeMessages)
+	messages := e.Batch.Encoded(dialect, jsonform.Messages)
 	// Room for the payload and, in seal, for the frame behind it.
 	const head = 128
 	dst = slices.Grow(dst, 2*(len(messages)+head+24*len(e.Also)))
@@ -134,7 +135,7 @@ func appendOutcome(dst []byte, p *broker.Publication) []byte {
 	dst = append(dst, `{"topic":`...)
 	dst = jsonrpc.AppendString(dst, string(p.Message.Topic))
 	dst = append(dst, `,"seq":`...)
-	dst = appendSeq(dst, p.Result.Seq)
+	dst = jsonform.AppendSeq(dst, p.Result.Seq)
 	if p.Result.Duplicate {
 		dst = append(dst, `,"duplicate":true`...)
 	}
@@ -157,10 +158,10 @@ func (c *Codec) appendWelcome(dst []byte, e *broker.Welcome) []byte {
 	dst = append(dst, `,"server":`...)
 	dst = jsonrpc.AppendString(dst, c.terms.Server)
 	dst = append(dst, `,"time":`...)
-	dst = appendTime(dst, e.Time)
+	dst = jsonform.AppendTime(dst, e.Time)
 	dst = append(dst, `,"user":`...)
 	dst = jsonrpc.AppendString(dst, e.Identity.User)
-	dst = appendOptional(dst, `,"device":`, e.Identity.Device)
+	dst = jsonform.AppendOptional(dst, `,"device":`, e.Identity.Device)
 	dst = append(dst, `,"limits":{`...)
 	dst = appendInt(dst, `"message_bytes":`, int64(e.Limits.MessageBytes))
 	dst = appendInt(dst, `,"batch_messages":`, int64(e.Limits.BatchMessages))
@@ -188,7 +189,7 @@ func appendSubscribed(dst []byte, e *broker.Subscribed) []byte {
 	dst = jsonrpc.AppendString(dst, string(e.Sub.Topic))
 	if e.Cursor > 0 {
 		dst = append(dst, `,"cursor":`...)
-		dst = appendSeq(dst, e.Cursor)
+		dst = jsonform.AppendSeq(dst, e.Cursor)
 	}
 	return append(dst, `}}`...)
 }
@@ -206,13 +207,13 @@ func appendHistory(dst []byte, e *broker.History) []byte {
 		return dst
 	}
 	dst = append(jsonrpc.AppendResult(dst, e.Ref), `{"messages":[`...)
-	dst = appendMessages(dst, e.Messages)
+	dst = jsonform.AppendMessages(dst, e.Messages)
 	dst = append(dst, `],"next":`...)
-	dst = appendSeq(dst, e.Next)
+	dst = jsonform.AppendSeq(dst, e.Next)
 	dst = append(dst, `,"more":`...)
 	dst = strconv.AppendBool(dst, e.More)
 	dst = append(dst, `,"floor":`...)
-	return append(appendSeq(dst, e.Floor), `}}`...)
+	return append(jsonform.AppendSeq(dst, e.Floor), `}}`...)
 }
 
 func appendCounted(dst []byte, e *broker.Counted) []byte {
@@ -222,9 +223,9 @@ func appendCounted(dst []byte, e *broker.Counted) []byte {
 	dst = jsonrpc.AppendResult(dst, e.Ref)
 	dst = appendInt(dst, `{"count":`, int64(e.Count))
 	dst = append(dst, `,"first":`...)
-	dst = appendSeq(dst, e.First)
+	dst = jsonform.AppendSeq(dst, e.First)
 	dst = append(dst, `,"last":`...)
-	return append(appendSeq(dst, e.Last), `}}`...)
+	return append(jsonform.AppendSeq(dst, e.Last), `}}`...)
 }
 
 // appendNotice appends the head of a notification about sub, which stands first
@@ -236,13 +237,13 @@ func appendNotice(dst []byte, method string, sub *broker.Subscription) []byte {
 
 func appendCursor(dst []byte, method string, sub *broker.Subscription, cursor parley.Seq) []byte {
 	dst = append(appendNotice(dst, method, sub), `,"cursor":`...)
-	return append(appendSeq(dst, cursor), `}}`...)
+	return append(jsonform.AppendSeq(dst, cursor), `}}`...)
 }
 
 func appendSpan(dst []byte, method string, sub *broker.Subscription, from, to parley.Seq) []byte {
 	dst = append(appendNotice(dst, method, sub), `,"from":`...)
-	dst = append(appendSeq(dst, from), `,"to":`...)
-	return append(appendSeq(dst, to), `}}`...)
+	dst = append(jsonform.AppendSeq(dst, from), `,"to":`...)
+	return append(jsonform.AppendSeq(dst, to), `}}`...)
 }
 
 func appendBye(dst []byte, e *broker.Bye) []byte {

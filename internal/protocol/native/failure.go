@@ -3,9 +3,8 @@ package native
 import (
 	"errors"
 	"strconv"
-	"strings"
 
-	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/protocol/jsonform"
 	"github.com/parley-im/parley/internal/protocol/jsonrpc"
 )
 
@@ -19,70 +18,42 @@ const (
 	codeUnavailable     = -32005
 )
 
-// failure is an error as the client sees it.
-type failure struct {
-	code    int
-	kind    string
-	message string
-}
-
-// explain finds the words for err. An error of no known kind is a fault of the
-// server, and what it says is nobody else's business.
-func explain(err error) failure {
-	var kind error
-	f := failure{code: jsonrpc.CodeInternal, kind: "internal", message: "internal error"}
-	switch {
-	case errors.Is(err, parley.ErrInvalid):
-		kind, f.code = parley.ErrInvalid, jsonrpc.CodeInvalidParams
+// codeOf is the number for err, which is of that kind.
+func codeOf(err error, kind string) int {
+	switch kind {
+	case "invalid":
 		if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
-			f.code = e.Code
+			return e.Code
 		}
-	case errors.Is(err, parley.ErrUnauthenticated):
-		kind, f.code = parley.ErrUnauthenticated, codeUnauthenticated
-	case errors.Is(err, parley.ErrForbidden):
-		kind, f.code = parley.ErrForbidden, codeForbidden
-	case errors.Is(err, parley.ErrNotFound):
-		kind, f.code = parley.ErrNotFound, codeNotFound
-	case errors.Is(err, parley.ErrConflict):
-		kind, f.code = parley.ErrConflict, codeConflict
-	case errors.Is(err, parley.ErrUnavailable):
-		kind, f.code = parley.ErrUnavailable, codeUnavailable
-	default:
-		return f
+		return jsonrpc.CodeInvalidParams
+	case "unauthenticated":
+		return codeUnauthenticated
+	case "forbidden":
+		return codeForbidden
+	case "not_found":
+		return codeNotFound
+	case "conflict":
+		return codeConflict
+	case "unavailable":
+		return codeUnavailable
 	}
-	f.kind = kindName(f.code)
-	// The kind that the error wraps ends its text; the client has it already.
-	f.message = strings.TrimSuffix(err.Error(), ": "+kind.Error())
-	return f
-}
-
-func kindName(code int) string {
-	switch code {
-	case codeUnauthenticated:
-		return "unauthenticated"
-	case codeForbidden:
-		return "forbidden"
-	case codeNotFound:
-		return "not_found"
-	case codeConflict:
-		return "conflict"
-	case codeUnavailable:
-		return "unavailable"
-	}
-	return "invalid"
+	return jsonrpc.CodeInternal
 }
 
 // appendError appends err as a JSON-RPC error object.
 func appendError(dst []byte, err error) []byte {
-	f := explain(err)
+	f := jsonform.Explain(err)
 	dst = append(dst, `{"code":`...)
-	dst = strconv.AppendInt(dst, int64(f.code), 10)
+	dst = strconv.AppendInt(dst, int64(codeOf(err, f.Kind)), 10)
 	dst = append(dst, `,"message":`...)
-	dst = jsonrpc.AppendString(dst, f.message)
+	dst = jsonrpc.AppendString(dst, f.Message)
 	dst = append(dst, `,"data":{"kind":"`...)
-	dst = append(dst, f.kind...)
+	dst = append(dst, f.Kind...)
 	dst = append(dst, '"')
-	if f.code == codeUnavailable {
+	if f.Code != f.Kind {
+		dst = append(append(append(dst, `,"code":"`...), f.Code...), '"')
+	}
+	if f.Retry() {
 		dst = append(dst, `,"retry":true`...)
 	}
 	return append(dst, `}}`...)

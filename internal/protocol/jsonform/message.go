@@ -1,4 +1,4 @@
-package native
+package jsonform
 
 import (
 	"encoding/base64"
@@ -10,45 +10,48 @@ import (
 	"github.com/parley-im/parley/internal/protocol/jsonrpc"
 )
 
-// encodeMessages is what all subscribers of a batch share: its messages without
-// the brackets of the array.
-func encodeMessages(messages []*parley.Message) []byte {
+// Messages is a batch as all who receive it share it: its messages without the
+// brackets of the array.
+func Messages(messages []*parley.Message) []byte {
 	const names = 128 // of the members that most messages have, and the numbers
 	size := 0
 	for _, m := range messages {
 		size += names + len(m.Topic) + len(m.ID) + len(m.Header) + len(m.Body)
 	}
-	return appendMessages(make([]byte, 0, size), messages)
+	return AppendMessages(make([]byte, 0, size), messages)
 }
 
-func appendMessages(dst []byte, messages []*parley.Message) []byte {
+// AppendMessages appends messages with commas between them.
+func AppendMessages(dst []byte, messages []*parley.Message) []byte {
 	for i, m := range messages {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendMessage(dst, m)
+		dst = AppendMessage(dst, m)
 	}
 	return dst
 }
 
-func appendMessage(dst []byte, m *parley.Message) []byte {
+// AppendMessage appends one message as an object. The body is text where it is
+// UTF-8, and otherwise data in base64.
+func AppendMessage(dst []byte, m *parley.Message) []byte {
 	dst = append(dst, `{"topic":`...)
 	dst = jsonrpc.AppendString(dst, string(m.Topic))
 	dst = append(dst, `,"seq":`...)
-	dst = appendSeq(dst, m.Seq)
+	dst = AppendSeq(dst, m.Seq)
 	dst = append(dst, `,"time":`...)
-	dst = appendTime(dst, m.Time)
-	dst = appendOptional(dst, `,"id":`, m.ID)
-	dst = appendOptional(dst, `,"user":`, m.Sender.User)
-	dst = appendOptional(dst, `,"device":`, m.Sender.Device)
+	dst = AppendTime(dst, m.Time)
+	dst = AppendOptional(dst, `,"id":`, m.ID)
+	dst = AppendOptional(dst, `,"user":`, m.Sender.User)
+	dst = AppendOptional(dst, `,"device":`, m.Sender.Device)
 	dst = appendHeader(dst, m.Header)
 	if !m.Expires.IsZero() {
 		dst = append(dst, `,"expires":`...)
-		dst = appendTime(dst, m.Expires)
+		dst = AppendTime(dst, m.Expires)
 	}
 	if len(m.Filters) > 0 {
 		dst = append(dst, `,"filters":`...)
-		dst = appendObject(dst, m.Filters)
+		dst = AppendObject(dst, m.Filters)
 	}
 	if utf8.Valid(m.Body) {
 		dst = append(dst, `,"text":`...)
@@ -60,7 +63,9 @@ func appendMessage(dst []byte, m *parley.Message) []byte {
 	return append(dst, '}')
 }
 
-func appendOptional(dst []byte, name, value string) []byte {
+// AppendOptional appends a member whose value is a string, unless that is empty;
+// name is all that stands before the value.
+func AppendOptional(dst []byte, name, value string) []byte {
 	if value == "" {
 		return dst
 	}
@@ -78,7 +83,7 @@ func appendHeader(dst []byte, line string) []byte {
 		dst = append(dst, `,"headers":`...)
 		return append(dst, line...)
 	case utf8.ValidString(line):
-		return appendOptional(dst, `,"header":`, line)
+		return AppendOptional(dst, `,"header":`, line)
 	}
 	dst = append(dst, `,"header_data":`...)
 	return appendBase64(dst, []byte(line))
@@ -90,13 +95,14 @@ func appendBase64(dst, p []byte) []byte {
 	return append(dst, '"')
 }
 
-func appendSeq(dst []byte, s parley.Seq) []byte {
+// AppendSeq appends s as a number.
+func AppendSeq(dst []byte, s parley.Seq) []byte {
 	return strconv.AppendUint(dst, uint64(s), 10)
 }
 
-// appendTime appends t in UTC as RFC 3339 with six digits of a second. It is
+// AppendTime appends t in UTC as RFC 3339 with six digits of a second. It is
 // written out because time.Format takes as long as the rest of a message.
-func appendTime(dst []byte, t time.Time) []byte {
+func AppendTime(dst []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
