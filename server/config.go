@@ -37,9 +37,16 @@ type HTTP struct {
 	// GobblerPrefix is where the Gobbler protocol is served; it begins and
 	// ends with a slash.
 	GobblerPrefix string
-	// Health and Prometheus are the paths of those two endpoints; empty
-	// switches one off.
-	Health, Prometheus string
+	// Health, Prometheus, Metrics (the old JSON form) and Toggles are the paths
+	// of those endpoints; empty switches one off.
+	Health, Prometheus, Metrics, Toggles string
+	// Admin is host:port of a listener of its own for what is an operator's
+	// business: metrics, profiles, purging. Empty serves that beside
+	// everything else, to programs on this machine only.
+	Admin string
+	// AdminOpen allows Admin to be wider than loopback although nobody is asked
+	// for a credential there.
+	AdminOpen bool
 	// Connections bounds all connections, PerAddress those from one address.
 	Connections, PerAddress int
 	// WriteTimeout is how long a client may take without reading anything
@@ -108,6 +115,8 @@ func Default() Config {
 			GobblerPrefix: "/stream/",
 			Health:        "/admin/healthcheck",
 			Prometheus:    "/admin/metrics",
+			Metrics:       "/admin/metrics-old",
+			Toggles:       "/admin/toggles",
 			Connections:   100_000,
 			PerAddress:    20_000,
 			WriteTimeout:  20 * time.Second,

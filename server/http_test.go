@@ -128,7 +128,7 @@ func TestOnlyThisMachine(t *testing.T) {
 		"topics behind a proxy":         {open, "GET", "/admin/topics", header("X-Forwarded-For", "192.0.2.1"), 403},
 		"profiles behind a proxy":       {open, "GET", "/admin/debug/pprof/heap", header("Forwarded", "for=192.0.2.1"), 403},
 		"health behind a proxy":         {open, "GET", "/admin/healthcheck", header("X-Forwarded-For", "192.0.2.1"), 200},
-		"metrics behind a proxy":        {open, "GET", "/admin/metrics", header("X-Forwarded-For", "192.0.2.1"), 200},
+		"metrics behind a proxy":        {open, "GET", "/admin/metrics", header("X-Forwarded-For", "192.0.2.1"), 403},
 		"header larger than the bounds": {open, "GET", "/", header("X", strings.Repeat("x", 80<<10)), 431},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -35,6 +35,19 @@ func address() kind[string] {
 	}
 }
 
+// optional is k, or an empty value for none.
+func optional(k kind[string]) kind[string] {
+	parse := k.parse
+	k.allowed += "; or empty for none"
+	k.parse = func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		return parse(s)
+	}
+	return k
+}
+
 // origin is a web origin: scheme and host, nothing more.
 func origin() kind[string] {
 	return kind[string]{

@@ -119,7 +119,7 @@ func TestFaults(t *testing.T) {
 		"endpoint taken":         {flag("health-endpoint", "/admin/readycheck"), []string{"taken"}},
 		"endpoint below a taken": {flag("prometheus-endpoint", "/admin/topics/x"), []string{"taken"}},
 		"endpoint elsewhere":     {flag("health-endpoint", "/health"), []string{"below /admin/"}},
-		"endpoints equal":        {flag("health-endpoint", "/admin/metrics"), []string{"prometheus-endpoint", "health check"}},
+		"endpoints equal":        {flag("health-endpoint", "/admin/metrics"), []string{"prometheus-endpoint", "health-endpoint"}},
 		"no store":               {flag("storage-path", ""), []string{"flag --storage-path", "directory"}},
 		"queue below a message":  {server.Sources{Flags: map[string][]string{"max-message": {"4MiB"}, "publish-queue": {"1MiB"}}}, []string{"flag --publish-queue", "max-message"}},
 		"rule without bounds":    {flag("retention", "orders"), []string{"flag --retention", "no '='", "age:DURATION"}},

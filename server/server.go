@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -33,6 +32,7 @@ type Server struct {
 	cfg      Config
 	logger   *slog.Logger
 	listener *net.TCPListener
+	admin    *net.TCPListener // nil when operators have no listener of their own
 	store    *store
 	broker   *broker.Broker
 	keeper   wire.Keeper
@@ -68,11 +68,9 @@ func New(cfg Config) (*Server, error) {
 	if s.store, err = openStore(cfg.Storage, s.logger); err != nil {
 		return nil, err
 	}
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.HTTP.Listen)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("server: %w", err), s.store.Close())
+	if err := s.listen(); err != nil {
+		return nil, errors.Join(err, s.store.Close())
 	}
-	s.listener = listener.(*net.TCPListener)
 	s.broker = broker.New(s.brokerConfig())
 	return s, nil
 }
@@ -100,31 +98,22 @@ func (s *Server) brokerConfig() broker.Config {
 	return c
 }
 
-// Addr is where the server listens.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// URL is the server's address for clients on this machine.
-func (s *Server) URL() string {
-	host, port, err := net.SplitHostPort(s.Addr().String())
-	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, port)
-}
-
 // Run serves until ctx ends, then says goodbye to every client and stops, all
 // within Config.Drain. It returns nil after a clean stop, and otherwise what
 // failed. It must be called once, even when the server is not wanted any more
 // (ctx may be over already), for it releases the store and the port.
 func (s *Server) Run(ctx context.Context) error {
 	var down stack
-	failed := make(chan error, 4)
+	failed := make(chan error, 8)
 	down.push("close the store", func(context.Context) error { return s.store.Close() })
 	s.start(ctx, &down, failed, task{"store messages", s.broker.Run})
 	s.start(ctx, &down, failed, task{"watch connections", s.keeper.Run})
 	s.start(ctx, &down, failed, task{"watch the disk", s.watchDisk})
+	if s.admin != nil {
+		s.start(ctx, &down, failed, task{"serve operators", s.serveOperators})
+	}
 	down.push("say goodbye", s.goodbye)
-	s.start(ctx, &down, failed, task{"listen", s.serve})
+	s.start(ctx, &down, failed, task{"serve clients", s.serveClients})
 	down.push("be not ready", func(context.Context) error {
 		s.ready.Store(false)
 		return nil
@@ -176,33 +165,6 @@ func (s *Server) start(ctx context.Context, down *stack, failed chan<- error, t 
 		}
 	})
 }
-
-// serve answers HTTP until ctx ends, and then waits for requests in hand.
-// Conversations go on.
-func (s *Server) serve(ctx context.Context) error {
-	server := s.newHTTP(context.WithoutCancel(ctx))
-	var stopping sync.WaitGroup
-	defer stopping.Wait()
-	served, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stopping.Go(func() {
-		<-served.Done()
-		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain/4)
-		defer cancel()
-		if server.Shutdown(patient) != nil {
-			_ = server.Close() // who is still busy has had its time
-		}
-	})
-	err := server.Serve(wire.Limit(s.listener, aboveLimit(s.cfg.HTTP.Connections), aboveLimit(s.cfg.HTTP.PerAddress)))
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
-}
-
-// aboveLimit is how many sockets there may be where n connections are allowed:
-// some more, so that those who are too many can be told so.
-func aboveLimit(n int) int { return n + n/8 + 16 }
 
 // goodbye ends all conversations: each client is told when to come back, at
 // random, so that not all come at once.

@@ -27,8 +27,19 @@ func (c *Config) faults() []Fault {
 		add("http", quote(c.HTTP.Listen)+" is wider than loopback, and without authentication anybody who reaches it may publish and read everything; "+
 			"allowed: a loopback address such as 127.0.0.1:8080, or the same with --open-to-network")
 	}
-	if c.HTTP.Health != "" && c.HTTP.Health == c.HTTP.Prometheus {
-		add("prometheus-endpoint", quote(c.HTTP.Prometheus)+" is the health check's path too")
+	if c.HTTP.Admin != "" && !c.HTTP.AdminOpen && !loopback(c.HTTP.Admin) {
+		add("admin-listen", quote(c.HTTP.Admin)+" is wider than loopback, and without authentication anybody who reaches it may look at everything and purge; "+
+			"allowed: a loopback address such as 127.0.0.1:9090, or the same with --admin-open-to-network")
+	}
+	paths := make(map[string]string)
+	for _, e := range []struct{ key, path string }{
+		{"health-endpoint", c.HTTP.Health}, {"prometheus-endpoint", c.HTTP.Prometheus},
+		{"metrics-endpoint", c.HTTP.Metrics}, {"toggles-endpoint", c.HTTP.Toggles},
+	} {
+		if other := paths[e.path]; e.path != "" && other != "" {
+			add(e.key, quote(e.path)+" is the path of "+other+" too")
+		}
+		paths[e.path] = e.key
 	}
 	if c.Limits.PublishQueue < c.Limits.Message {
 		add("publish-queue", formatSize(c.Limits.PublishQueue)+" is less than one message of max-message, "+formatSize(c.Limits.Message))

@@ -16,6 +16,9 @@ import (
 type Server struct {
 	// URL is its address for clients, such as http://127.0.0.1:40123.
 	URL string
+	// Admin is that of the operators' listener: URL where they have none of
+	// their own.
+	Admin string
 	// RPC and Gobbler are the WebSocket addresses of the two protocols.
 	RPC, Gobbler string
 
@@ -54,7 +57,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	running.Go(func() { failure = s.Run(ctx) })
 	ws := strings.Replace(s.URL(), "http", "ws", 1)
 	started := &Server{
-		URL: s.URL(), RPC: ws + "/v1/rpc", Gobbler: ws + cfg.HTTP.GobblerPrefix,
+		URL: s.URL(), Admin: s.AdminURL(), RPC: ws + "/v1/rpc", Gobbler: ws + cfg.HTTP.GobblerPrefix,
 		t: t,
 		stop: sync.OnceValue(func() error {
 			cancel()

@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+
+	"github.com/parley-im/parley/internal/httpapi"
+)
+
+// The paths that are not settings.
+const (
+	nativePath = "/v1/rpc"
+	readyPath  = "/admin/readycheck"
+	topicsPath = "/admin/topics"
+	debugPath  = "/admin/debug"
+)
+
+// guard decides who may call a route.
+type guard func(http.Handler) http.Handler
+
+// everybody is the guard of a listener that only those reach who may.
+func everybody(next http.Handler) http.Handler { return next }
+
+// routes are those of the clients' listener. What is an operator's business is
+// there too, for programs on this machine, unless it has a listener of its own.
+// ctx is that of the conversations.
+func (s *Server) routes(ctx context.Context) http.Handler {
+	mux := http.NewServeMux()
+	s.clientRoutes(ctx, mux)
+	s.probeRoutes(mux)
+	if s.cfg.HTTP.Admin == "" {
+		s.adminRoutes(mux, local)
+	}
+	return mux
+}
+
+// operatorRoutes are those of the operators' own listener.
+func (s *Server) operatorRoutes() http.Handler {
+	mux := http.NewServeMux()
+	s.probeRoutes(mux)
+	s.adminRoutes(mux, everybody)
+	return mux
+}
+
+// clientRoutes are what clients use.
+func (s *Server) clientRoutes(ctx context.Context, mux *http.ServeMux) {
+	mux.Handle(nativePath, s.upgrade(ctx, s.nativeDialect()))
+	prefix := s.cfg.HTTP.GobblerPrefix
+	mux.Handle(prefix, s.upgrade(ctx, s.gobblerDialect()))
+	mux.Handle(strings.TrimSuffix(prefix, "/"), http.RedirectHandler(prefix, http.StatusMovedPermanently))
+}
+
+// probeRoutes tell anybody whether the server is well.
+func (s *Server) probeRoutes(mux *http.ServeMux) {
+	if path := s.cfg.HTTP.Health; path != "" {
+		mux.Handle("GET "+path, httpapi.Health(s.checks()...))
+	}
+	mux.Handle("GET "+readyPath, httpapi.Health(s.readiness()))
+}
+
+// adminRoutes are an operator's business.
+func (s *Server) adminRoutes(mux *http.ServeMux, may guard) {
+	if path := s.cfg.HTTP.Prometheus; path != "" {
+		mux.Handle("GET "+path, may(s.metricsHandler()))
+	}
+	topics := httpapi.Topics{Log: s.store, Broker: s.broker, Logger: s.logger}
+	topics.Register(mux, may)
+	for path, profile := range map[string]http.HandlerFunc{
+		"": pprof.Index, "cmdline": http.NotFound, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
+	} {
+		mux.Handle("GET "+debugPath+"/pprof/"+path, may(http.StripPrefix("/admin", profile)))
+	}
+}
