@@ -33,8 +33,10 @@ func (c *Config) faults() []Fault {
 	}
 	paths := make(map[string]string)
 	for _, e := range []struct{ key, path string }{
-		{"health-endpoint", c.HTTP.Health}, {"prometheus-endpoint", c.HTTP.Prometheus},
-		{"metrics-endpoint", c.HTTP.Metrics}, {"toggles-endpoint", c.HTTP.Toggles},
+		{"health-endpoint", c.HTTP.Health},
+		{"prometheus-endpoint", c.HTTP.Prometheus},
+		{"metrics-endpoint", c.HTTP.Metrics},
+		{"toggles-endpoint", c.HTTP.Toggles},
 	} {
 		if other := paths[e.path]; e.path != "" && other != "" {
 			add(e.key, quote(e.path)+" is the path of "+other+" too")
