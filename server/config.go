@@ -26,8 +26,11 @@ type Config struct {
 
 // HTTP says where the server listens, and for whom.
 type HTTP struct {
-	// Listen is host:port. Port 0 takes a free one.
+	// Listen is host:port for plain HTTP; empty for none. Port 0 takes a free
+	// one. Beside TLS, a Listen wider than loopback only redirects there.
 	Listen string
+	// TLS says where the server listens with TLS; by default nowhere.
+	TLS TLS
 	// OpenToNetwork allows Listen to be wider than loopback although anybody
 	// who reaches it may then publish, read and connect without a credential.
 	OpenToNetwork bool
@@ -52,6 +55,15 @@ type HTTP struct {
 	// WriteTimeout is how long a client may take without reading anything
 	// before it is closed as slow.
 	WriteTimeout time.Duration
+}
+
+// TLS is a listener with TLS.
+type TLS struct {
+	// Listen is host:port, or empty for none.
+	Listen string
+	// Cert and Key are PEM files: the certificate with its chain, and its key.
+	// They are read again when they change.
+	Cert, Key string
 }
 
 // Storage says where messages are kept.

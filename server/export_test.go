@@ -56,3 +56,6 @@ func Unwind(deadline time.Duration, steps []string, takes map[string]time.Durati
 
 // Fails is how long a step takes that fails.
 const Fails = time.Nanosecond
+
+// LookAtCertificate does at once what the server does every few seconds.
+func (s *Server) LookAtCertificate(ctx context.Context) error { return s.certificate.look(ctx, nil) }

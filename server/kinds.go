@@ -128,6 +128,19 @@ func path() kind[string] {
 	}
 }
 
+// file is a file, or none.
+func file() kind[string] {
+	return kind[string]{
+		value: "FILE", allowed: "the path of a file; or empty for none", format: asIs,
+		parse: func(s string) (string, error) {
+			if strings.ContainsRune(s, 0) {
+				return "", errors.New("is no path")
+			}
+			return s, nil
+		},
+	}
+}
+
 // choice is one of a few words.
 func choice(words ...string) kind[string] {
 	return kind[string]{

@@ -2,28 +2,51 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/parley-im/parley/internal/wire"
 )
 
+// listeners are where the server listens; nil where it does not.
+type listeners struct{ plain, secure, admin *net.TCPListener }
+
 // listen opens the listeners, all or none.
-func (s *Server) listen() error {
-	var err error
-	if s.listener, err = listenTCP(s.cfg.HTTP.Listen); err != nil {
-		return err
+func listen(c *HTTP) (listeners, error) {
+	var l listeners
+	for _, open := range []struct {
+		at      string
+		listens **net.TCPListener
+	}{
+		{c.Listen, &l.plain},
+		{c.TLS.Listen, &l.secure},
+		{c.Admin, &l.admin},
+	} {
+		if open.at == "" {
+			continue
+		}
+		var err error
+		if *open.listens, err = listenTCP(open.at); err != nil {
+			return l, errors.Join(err, l.close())
+		}
 	}
-	if s.cfg.HTTP.Admin == "" {
-		return nil
+	return l, nil
+}
+
+func (l *listeners) close() error {
+	var errs []error
+	for _, one := range []*net.TCPListener{l.plain, l.secure, l.admin} {
+		if one != nil {
+			errs = append(errs, one.Close())
+		}
 	}
-	if s.admin, err = listenTCP(s.cfg.HTTP.Admin); err != nil {
-		return errors.Join(err, s.listener.Close())
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func listenTCP(address string) (*net.TCPListener, error) {
@@ -34,11 +57,28 @@ func listenTCP(address string) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
-// Addr is where the server listens for clients.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// redirects reports whether plain HTTP only leads to TLS: where others than this
+// machine's programs may read along, nothing is said in the clear.
+func (s *Server) redirects() bool {
+	return s.secure != nil && s.plain != nil && !loopback(s.cfg.HTTP.Listen)
+}
 
-// URL is the server's address for clients on this machine.
-func (s *Server) URL() string { return urlOf(s.listener) }
+// Addr is where the server listens for clients: with TLS where it has that.
+func (s *Server) Addr() net.Addr {
+	if s.secure != nil {
+		return s.secure.Addr()
+	}
+	return s.plain.Addr()
+}
+
+// URL is the server's address for clients on this machine: without TLS where it
+// has that.
+func (s *Server) URL() string {
+	if s.plain == nil || s.redirects() {
+		return "https://" + reachable(s.secure)
+	}
+	return "http://" + reachable(s.plain)
+}
 
 // AdminURL is the address of the operators' listener for programs on this
 // machine; without one of their own it is that of the clients.
@@ -46,21 +86,40 @@ func (s *Server) AdminURL() string {
 	if s.admin == nil {
 		return s.URL()
 	}
-	return urlOf(s.admin)
+	return "http://" + reachable(s.admin)
 }
 
-func urlOf(l net.Listener) string {
+// reachable is a listener's address for programs on this machine.
+func reachable(l net.Listener) string {
 	host, port, err := net.SplitHostPort(l.Addr().String())
 	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return net.JoinHostPort(host, port)
 }
 
 // serveClients answers clients until ctx ends. Conversations go on.
 func (s *Server) serveClients(ctx context.Context) error {
-	limited := wire.Limit(s.listener, aboveLimit(s.cfg.HTTP.Connections), aboveLimit(s.cfg.HTTP.PerAddress))
-	return s.serve(ctx, limited, s.newHTTP(&s.policy, s.routes(context.WithoutCancel(ctx))))
+	routes := s.routes(context.WithoutCancel(ctx))
+	serving, ctx := errgroup.WithContext(ctx) // when one listener fails, both stop
+	if s.secure != nil {
+		serving.Go(func() error {
+			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(&s.policy, routes))
+		})
+	}
+	if s.plain != nil {
+		plain := routes
+		if s.redirects() {
+			plain = s.redirectRoutes()
+		}
+		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(&s.policy, plain)) })
+	}
+	return serving.Wait()
+}
+
+// limited bounds the connections of a listener for clients.
+func (s *Server) limited(l *net.TCPListener) net.Listener {
+	return wire.Limit(l, aboveLimit(s.cfg.HTTP.Connections), aboveLimit(s.cfg.HTTP.PerAddress))
 }
 
 // operatorConnections bounds the connections of the operators' listener.

@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
 	"strings"
 
 	"github.com/parley-im/parley/internal/httpapi"
@@ -33,6 +35,27 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	if s.cfg.HTTP.Admin == "" {
 		s.adminRoutes(mux, local)
 	}
+	return mux
+}
+
+// redirectRoutes lead from plain HTTP to TLS; only the probes of load balancers
+// are answered.
+func (s *Server) redirectRoutes() http.Handler {
+	mux := http.NewServeMux()
+	s.probeRoutes(mux)
+	_, port, _ := net.SplitHostPort(s.secure.Addr().String()) // a listener's address has a port
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = strings.Trim(r.Host, "[]")
+		}
+		to := url.URL{Scheme: "https", Host: net.JoinHostPort(host, port), Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+		if port == "443" {
+			to.Host = strings.TrimSuffix(to.Host, ":443")
+		}
+		w.Header().Set("Location", to.String())
+		http.Error(w, "this server speaks HTTPS: "+to.String(), http.StatusPermanentRedirect)
+	})
 	return mux
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -29,18 +28,18 @@ const (
 // Server is one messaging server. Make it with New, then call Run, which also
 // releases what New has taken.
 type Server struct {
-	cfg      Config
-	logger   *slog.Logger
-	listener *net.TCPListener
-	admin    *net.TCPListener // nil when operators have no listener of their own
-	store    *store
-	broker   *broker.Broker
-	keeper   wire.Keeper
-	policy   wire.Policy
-	sessions *sessions
-	talks    sync.WaitGroup // one for each conversation
-	count    counters
-	ready    atomic.Bool
+	cfg    Config
+	logger *slog.Logger
+	listeners
+	certificate *certificate // nil without TLS
+	store       *store
+	broker      *broker.Broker
+	keeper      wire.Keeper
+	policy      wire.Policy
+	sessions    *sessions
+	talks       sync.WaitGroup // one for each conversation
+	count       counters
+	ready       atomic.Bool
 }
 
 // New checks cfg, opens the store, and listens; clients that connect are served
@@ -65,10 +64,15 @@ func New(cfg Config) (*Server, error) {
 		s.policy.Origins = append(s.policy.Origins, origin)
 	}
 	var err error
+	if cfg.HTTP.TLS.Listen != "" {
+		if s.certificate, err = openCertificate(cfg.HTTP.TLS, s.logger); err != nil {
+			return nil, err
+		}
+	}
 	if s.store, err = openStore(cfg.Storage, s.logger); err != nil {
 		return nil, err
 	}
-	if err := s.listen(); err != nil {
+	if s.listeners, err = listen(&cfg.HTTP); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
 	s.broker = broker.New(s.brokerConfig())
@@ -109,6 +113,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.start(ctx, &down, failed, task{"store messages", s.broker.Run})
 	s.start(ctx, &down, failed, task{"watch connections", s.keeper.Run})
 	s.start(ctx, &down, failed, task{"watch the disk", s.watchDisk})
+	if s.certificate != nil {
+		s.start(ctx, &down, failed, task{"watch the certificate", s.certificate.watch})
+	}
 	if s.admin != nil {
 		s.start(ctx, &down, failed, task{"serve operators", s.serveOperators})
 	}

@@ -21,8 +21,14 @@ func Settings() []Setting {
 
 func httpSettings() []Setting {
 	return []Setting{
-		one("http", "address to listen on", address(),
+		one("http", "address to listen on; beside https, one wider than loopback only redirects there", optional(address()),
 			func(c *Config) *string { return &c.HTTP.Listen }),
+		one("https", "address to listen on with TLS", optional(address()),
+			func(c *Config) *string { return &c.HTTP.TLS.Listen }),
+		one("tls-cert", "PEM file with the certificate and its chain; read again when it changes", file(),
+			func(c *Config) *string { return &c.HTTP.TLS.Cert }),
+		one("tls-key", "PEM file with the certificate's key, which others may not read", file(),
+			func(c *Config) *string { return &c.HTTP.TLS.Key }),
 		toggle("open-to-network", "listen beyond loopback although anybody who reaches the server may publish and read",
 			func(c *Config) *bool { return &c.HTTP.OpenToNetwork }),
 		list("allow-origin", "web origin whose pages may connect, besides the server's own", origin(),

@@ -23,14 +23,7 @@ func (c *Config) faults() []Fault {
 			add(s.Key, err.Error())
 		}
 	}
-	if !c.HTTP.OpenToNetwork && !loopback(c.HTTP.Listen) {
-		add("http", quote(c.HTTP.Listen)+" is wider than loopback, and without authentication anybody who reaches it may publish and read everything; "+
-			"allowed: a loopback address such as 127.0.0.1:8080, or the same with --open-to-network")
-	}
-	if c.HTTP.Admin != "" && !c.HTTP.AdminOpen && !loopback(c.HTTP.Admin) {
-		add("admin-listen", quote(c.HTTP.Admin)+" is wider than loopback, and without authentication anybody who reaches it may look at everything and purge; "+
-			"allowed: a loopback address such as 127.0.0.1:9090, or the same with --admin-open-to-network")
-	}
+	c.listenFaults(add)
 	paths := make(map[string]string)
 	for _, e := range []struct{ key, path string }{
 		{"health-endpoint", c.HTTP.Health},
@@ -54,6 +47,31 @@ func (c *Config) faults() []Fault {
 		seen[string(r.Stream)] = true
 	}
 	return faults
+}
+
+// listenFaults checks where the server listens, and for whom.
+func (c *Config) listenFaults(add func(key, problem string)) {
+	h := &c.HTTP
+	const anybody = " is wider than loopback, and without authentication anybody who reaches it may publish and read everything; " +
+		"allowed: a loopback address such as 127.0.0.1:8080, or the same with --open-to-network"
+	if h.TLS.Listen == "" && h.Listen != "" && !h.OpenToNetwork && !loopback(h.Listen) {
+		add("http", quote(h.Listen)+anybody)
+	}
+	if h.TLS.Listen != "" && !h.OpenToNetwork && !loopback(h.TLS.Listen) {
+		add("https", quote(h.TLS.Listen)+anybody)
+	}
+	if h.Admin != "" && !h.AdminOpen && !loopback(h.Admin) {
+		add("admin-listen", quote(h.Admin)+" is wider than loopback, and without authentication anybody who reaches it may look at everything and purge; "+
+			"allowed: a loopback address such as 127.0.0.1:9090, or the same with --admin-open-to-network")
+	}
+	switch {
+	case h.TLS.Listen == "" && h.Listen == "":
+		add("http", "is empty, and so is https: there is nowhere to listen")
+	case h.TLS.Listen != "" && (h.TLS.Cert == "" || h.TLS.Key == ""):
+		add("https", "needs --tls-cert and --tls-key")
+	case h.TLS.Listen == "" && h.TLS.Cert+h.TLS.Key != "":
+		add("tls-cert", "is not used without --https HOST:PORT")
+	}
 }
 
 // loopback reports whether only this machine reaches a listener there. A name
