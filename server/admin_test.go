@@ -1,10 +1,12 @@
 package server_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/parley-im/parley/internal/wire"
 	"github.com/parley-im/parley/server"
 	"github.com/parley-im/parley/server/servertest"
 )
@@ -46,5 +48,33 @@ func TestAdminListenerIsLoopback(t *testing.T) {
 	c.HTTP.AdminOpen = true
 	if err := c.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestVars (S14): the variables have the names that others look for, and no
+// secrets.
+func TestVars(t *testing.T) {
+	s := servertest.Start(t)
+	conn, err := wire.Dial(t.Context(), s.RPC, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(wire.CloseNormal, "") }()
+	var got map[string]any
+	// The conversation begins a moment after the handshake.
+	for got["receivers"] != 1.0 && t.Context().Err() == nil {
+		answer := request(t, http.MethodGet, s.URL+"/debug/vars", nil)
+		if err := json.Unmarshal([]byte(answer.body), &got); err != nil || answer.status != http.StatusOK {
+			t.Fatalf("the variables are %d %q: %v", answer.status, answer.body, err)
+		}
+	}
+	if got["conns"] != 1.0 || got["requests"] != 0.0 {
+		t.Errorf("conns is %v, requests %v; want 1 and 0", got["conns"], got["requests"])
+	}
+	if memory, ok := got["memstats"].(map[string]any); !ok || memory["HeapAlloc"] == nil {
+		t.Errorf("memstats is %v", got["memstats"])
+	}
+	if _, ok := got["cmdline"]; ok {
+		t.Error("the command line is shown, which may hold secrets")
 	}
 }

@@ -107,15 +107,20 @@ type Retention struct {
 // Log says what the server logs and how.
 type Log struct {
 	Level slog.Level
-	// Format is "text", "json", or "auto": text on a terminal, otherwise JSON.
+	// Format is "text", "json", "logstash" (JSON with the names of fields that
+	// the Gobbler server had), or "auto": text on a terminal, otherwise JSON.
 	Format string
+	// Environment is where the server runs, such as "prod". It is only shown in
+	// the log, in the format logstash.
+	Environment string
 }
 
 // The formats of the log.
 const (
-	LogAuto = "auto"
-	LogText = "text"
-	LogJSON = "json"
+	LogAuto     = "auto"
+	LogText     = "text"
+	LogJSON     = "json"
+	LogLogstash = "logstash"
 )
 
 // Default is a server on 127.0.0.1:8080 with its store in ./parley-data, that
@@ -135,7 +140,7 @@ func Default() Config {
 		},
 		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
 		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
-		Log:     Log{Level: slog.LevelInfo, Format: LogAuto},
+		Log:     Log{Level: slog.LevelInfo, Format: LogAuto, Environment: "dev"},
 		Drain:   10 * time.Second,
 	}
 }

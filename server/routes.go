@@ -88,6 +88,7 @@ func (s *Server) adminRoutes(mux *http.ServeMux, may guard) {
 	if path := s.cfg.HTTP.Prometheus; path != "" {
 		mux.Handle("GET "+path, may(s.metricsHandler()))
 	}
+	mux.Handle("GET "+varsPath, may(http.HandlerFunc(s.vars)))
 	topics := httpapi.Topics{Log: s.store, Broker: s.broker, Logger: s.logger}
 	topics.Register(mux, may)
 	for path, profile := range map[string]http.HandlerFunc{

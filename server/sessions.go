@@ -82,6 +82,13 @@ func (s *sessions) remove(conn wire.Conn) {
 	delete(s.conns, conn)
 }
 
+// connections is how many connections were admitted and have not left.
+func (s *sessions) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
 // count is how many conversations there are, by protocol.
 func (s *sessions) count() map[string]int {
 	s.mu.Lock()

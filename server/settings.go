@@ -77,7 +77,7 @@ func runSettings() []Setting {
 	return []Setting{
 		one("log", "least severe level that is logged", level(),
 			func(c *Config) *slog.Level { return &c.Log.Level }),
-		one("log-format", "form of the log; auto is text on a terminal and JSON otherwise", choice(LogAuto, LogText, LogJSON),
+		one("log-format", "form of the log; auto is text on a terminal and JSON otherwise; logstash is JSON with the Gobbler server's names", choice(LogAuto, LogText, LogJSON, LogLogstash),
 			func(c *Config) *string { return &c.Log.Format }),
 		one("drain-timeout", "longest time that stopping takes", duration(time.Second, time.Hour),
 			func(c *Config) *time.Duration { return &c.Drain }),

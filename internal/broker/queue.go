@@ -128,8 +128,9 @@ func (q *queue) close() {
 	q.filled.Broadcast()
 }
 
-func (q *queue) used() int {
+// used is how many bytes wait to be stored, and how many submissions.
+func (q *queue) used() (bytes, submissions int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bytes
+	return q.bytes, len(q.waiting)
 }

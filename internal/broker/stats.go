@@ -37,8 +37,9 @@ type Stats struct {
 	// Feeds is how many topics have live subscriptions; TailBytes what is kept
 	// in memory for them.
 	Feeds, TailBytes int64
-	// QueueBytes wait to be stored, of at most QueueBound.
-	QueueBytes, QueueBound int64
+	// QueueBytes wait to be stored, of at most QueueBound; Waiting is how many
+	// times something was handed over for it.
+	QueueBytes, QueueBound, Waiting int64
 	// Published messages were stored, PublishedBytes is the sum of their
 	// bodies; Duplicates were stored before; Conflicts used an id again for
 	// another message; Refused found the queue full; Failed could not be stored.
@@ -62,13 +63,14 @@ type Stats struct {
 func (b *Broker) Stats() Stats {
 	c := &b.stats
 	feeds, tail := b.feeds.size()
+	queued, waiting := b.queue.used()
 	b.mu.Lock()
 	sessions := len(b.sessions)
 	b.mu.Unlock()
 	s := Stats{
 		Sessions: int64(sessions), Subscriptions: c.subscriptions.Load(),
 		Feeds: int64(feeds), TailBytes: int64(tail),
-		QueueBytes: int64(b.queue.used()), QueueBound: int64(b.cfg.QueueBytes),
+		QueueBytes: int64(queued), QueueBound: int64(b.cfg.QueueBytes), Waiting: int64(waiting),
 		Published: c.published.Load(), PublishedBytes: c.bytes.Load(),
 		Duplicates: c.duplicates.Load(), Conflicts: c.conflicts.Load(),
 		Refused: c.refused.Load(), Failed: c.failed.Load(),
