@@ -17,13 +17,9 @@ import (
 func call(ctx context.Context, method, server, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	u, err := url.Parse(server)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return fmt.Errorf("the server's address must begin with http:// or https://: %w", parley.ErrInvalid)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(server, "/")+path, http.NoBody)
+	req, err := adminRequest(ctx, method, server, path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", parley.ErrInvalid, err)
+		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -37,6 +33,19 @@ func call(ctx context.Context, method, server, path string, answer any) error {
 		return fmt.Errorf("the server's answer makes no sense: %w", err)
 	}
 	return nil
+}
+
+// adminRequest is a request without a body.
+func adminRequest(ctx context.Context, method, server, path string) (*http.Request, error) {
+	u, err := url.Parse(server)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("the server's address must begin with http:// or https://: %w", parley.ErrInvalid)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(server, "/")+path, http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", parley.ErrInvalid, err)
+	}
+	return req, nil
 }
 
 // problem is the error that an answer tells.

@@ -27,11 +27,16 @@ type printer struct {
 }
 
 func newPrinter(c *cobra.Command, asJSON bool) *printer {
-	f, ok := c.OutOrStdout().(*os.File)
 	return &printer{
 		out: c.OutOrStdout(), talk: c.ErrOrStderr(),
-		json: asJSON, tame: ok && term.IsTerminal(int(f.Fd())),
+		json: asJSON, tame: terminal(c.OutOrStdout()),
 	}
+}
+
+// terminal reports whether stream, stdin or stdout, is one.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // tell says something to people. That they cannot be told is no reason to fail.
@@ -46,15 +51,21 @@ func (p *printer) print(m *parley.Message) error {
 	}
 	body := string(m.Body)
 	if p.tame {
-		body = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) && r != '\n' && r != '\t' {
-				return utf8.RuneError
-			}
-			return r
-		}, body)
+		body = tamed(body)
 	}
 	_, err := io.WriteString(p.out, string(m.Topic)+": "+body+"\n")
 	return err
+}
+
+// tamed replaces the control characters of a text, but for those that lay it
+// out.
+func tamed(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // line is a message as an object of JSON, with the names of the native

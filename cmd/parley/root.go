@@ -18,7 +18,7 @@ func newRoot() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
-	root.AddCommand(newServe(), newPub(), newSub(), newHistory(), newTopic(), newBench(), newVersion())
+	root.AddCommand(newServe(), newPub(), newSub(), newHistory(), newTopic(), newClient(), newHealth(), newBench(), newCompletion(), newMan(), newVersion())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(c.CommandPath(), "%w", err)
 	})

@@ -52,8 +52,10 @@ func newServe() *cobra.Command {
 		f.DefValue = s.Default
 	}
 	c.Flags().StringVar(&file, "config", "", "YAML `FILE` with settings; PARLEY_CONFIG in the environment")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
 	c.Flags().BoolVar(&checkOnly, "check-config", false, "check the configuration and exit")
 	c.Flags().SortFlags = false
+	completeValues(c)
 	return c
 }
 

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/parley-im/parley"
 )
@@ -156,7 +154,7 @@ func topicPath(c *cobra.Command, arg string) (string, error) {
 
 // confirm asks on the terminal.
 func confirm(c *cobra.Command, question string) error {
-	if f, ok := c.InOrStdin().(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+	if !terminal(c.InOrStdin()) {
 		return usage(c.CommandPath(), "stdin is no terminal to ask on; give --yes")
 	}
 	tell(c.ErrOrStderr(), "%s", question)

@@ -43,15 +43,17 @@ func packages() map[string]rule {
 			},
 			tests: []string{"client"},
 		},
-		"server/servertest":         {imports: []string{".", "server", "internal/wire"}, tests: []string{"client"}},
-		"client":                    {imports: []string{".", "internal/wire"}, tests: []string{"server"}},
-		"cmd/parley":                {imports: []string{".", "client", "server", "cmd/parley/internal/bench"}},
-		"cmd/parley/internal/bench": {imports: []string{".", "client", "internal/wire"}, tests: []string{"server"}},
+		"server/servertest":           {imports: []string{".", "server", "internal/wire"}, tests: []string{"client"}},
+		"client":                      {imports: []string{".", "internal/wire"}, tests: []string{"server"}},
+		"cmd/parley":                  {imports: []string{".", "client", "server", "cmd/parley/internal/bench", "cmd/parley/internal/console"}},
+		"cmd/parley/internal/bench":   {imports: []string{".", "client", "internal/wire"}, tests: []string{"server"}},
+		"cmd/parley/internal/console": {imports: []string{".", "internal/wire"}, tests: []string{"client", "server"}},
 
 		// Tests of the whole, and of the code itself.
 		"test/oracle":   {imports: []string{"."}},
 		"test/crash":    {},
 		"test/chaos":    {tests: []string{"client", "server"}},
+		"test/image":    {},
 		"internal/arch": {},
 	}
 }
@@ -67,7 +69,7 @@ func suites() []string {
 
 // serverTests are packages whose tests may start a whole server.
 func serverTests() []string {
-	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "test/chaos"}
+	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "test/chaos"}
 }
 
 // technologies gives each third-party module its home: the packages whose code
@@ -80,12 +82,13 @@ func technologies() map[string][]string {
 		"github.com/go-json-experiment/json": {"internal/protocol/jsonrpc"},
 		"github.com/rs/xid":                  {"internal/protocol/gobbler"},
 		"github.com/prometheus":              {"server"},
-		"go.yaml.in/yaml":                    {"server"},
+		"go.yaml.in/yaml":                    {"server", "test/image"},
 		"github.com/spf13":                   {"cmd/parley"},
 		"golang.org/x/term":                  {"cmd/parley"},
-		"golang.org/x/sync":                  {"server", "cmd/parley", "cmd/parley/internal/bench", "client", "internal/wire", "internal/protocol"},
+		"golang.org/x/sync":                  {"server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "client", "internal/wire", "internal/protocol"},
 		"go.uber.org/goleak":                 {},
 		"github.com/rogpeppe/go-internal":    {},
+		"github.com/creack/pty":              {},
 	}
 }
 
