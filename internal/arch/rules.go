@@ -85,10 +85,10 @@ func technologies() map[string][]string {
 		"go.yaml.in/yaml":                    {"server", "test/image"},
 		"github.com/spf13":                   {"cmd/parley"},
 		"golang.org/x/term":                  {"cmd/parley"},
+		"golang.org/x/sys":                   {},
 		"golang.org/x/sync":                  {"server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "client", "internal/wire", "internal/protocol"},
 		"go.uber.org/goleak":                 {},
 		"github.com/rogpeppe/go-internal":    {},
-		"github.com/creack/pty":              {},
 	}
 }
 
