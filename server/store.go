@@ -1,9 +1,13 @@
 package server
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 
+	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend/pebble"
 )
 
@@ -22,6 +26,10 @@ func openStore(c Storage, logger *slog.Logger) (*store, error) {
 		return &store{DB: db}, err
 	}
 	db, err := pebble.Open(c.Path, o)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("server: %w; %s must belong to the user that the server runs as, %d here, with mode 0700: %w",
+			err, c.Path, os.Getuid(), parley.ErrForbidden)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}

@@ -53,7 +53,8 @@ func (c *Config) faults() []Fault {
 func (c *Config) listenFaults(add func(key, problem string)) {
 	h := &c.HTTP
 	const anybody = " is wider than loopback, and without authentication anybody who reaches it may publish and read everything; " +
-		"allowed: a loopback address such as 127.0.0.1:8080, or the same with --open-to-network"
+		"allowed: a loopback address such as 127.0.0.1:8080, or the same with --open-to-network " +
+		"(in a container PARLEY_OPEN_TO_NETWORK=true, and publish the port on 127.0.0.1 only)"
 	if h.TLS.Listen == "" && h.Listen != "" && !h.OpenToNetwork && !loopback(h.Listen) {
 		add("http", quote(h.Listen)+anybody)
 	}

@@ -155,12 +155,12 @@ func TestFaults(t *testing.T) {
 		o    console.Options
 		kind error
 	}{
-		"nobody there":     {console.Options{URL: "ws://127.0.0.1:1/stream/"}, parley.ErrUnavailable},
-		"no such path":     {console.Options{URL: s.URL + "/nowhere"}, parley.ErrUnavailable},
-		"no URL":           {console.Options{URL: "127.0.0.1:1"}, parley.ErrInvalid},
-		"an odd user":      {console.Options{URL: s.Gobbler, User: "a b"}, parley.ErrInvalid},
-		"half a message":   {console.Options{URL: s.Gobbler, In: strings.NewReader("> /half\nheader")}, parley.ErrInvalid},
-		"a failing input":  {console.Options{URL: s.Gobbler, In: failing{}}, errBroken},
+		"nobody there":    {console.Options{URL: "ws://127.0.0.1:1/stream/"}, parley.ErrUnavailable},
+		"no such path":    {console.Options{URL: s.URL + "/nowhere"}, parley.ErrUnavailable},
+		"no URL":          {console.Options{URL: "127.0.0.1:1"}, parley.ErrInvalid},
+		"an odd user":     {console.Options{URL: s.Gobbler, User: "a b"}, parley.ErrInvalid},
+		"half a message":  {console.Options{URL: s.Gobbler, In: strings.NewReader("> /half\nheader")}, parley.ErrInvalid},
+		"a failing input": {console.Options{URL: s.Gobbler, In: failing{}}, errBroken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
