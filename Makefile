@@ -3,8 +3,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: build test race lint fuzz bench soak run
 
-# The linter has a module file of its own, which pins it and what it is made of:
-# in go.mod, its hundreds of modules would be everybody's who imports this one.
+# The linter and govulncheck have a module file of their own, which pins them and
+# what they are made of: in go.mod, their hundreds of modules would be everybody's
+# who imports this one.
 LINT := go tool -modfile=tools/go.mod golangci-lint
 # A count, not a time: with a time, a loaded machine fails with "context deadline
 # exceeded" where no input is at fault (golang/go issue 75804).

@@ -28,7 +28,8 @@ func newHealth() *cobra.Command {
 		Short: "Say whether a server is well",
 		Long: "Health asks a server for its health check. It exits with 0 when all is well, and with 3 and what is wrong on stderr\n" +
 			"when something is not or nobody answers: what a container without a shell needs. In the environment of the server\n" +
-			"it needs no flags: it goes by PARLEY_HTTP and PARLEY_HEALTH_ENDPOINT.",
+			"it needs no flags: it goes by PARLEY_HTTP, by PARLEY_ADMIN_LISTEN where that is empty, and by\n" +
+		"PARLEY_HEALTH_ENDPOINT. A server that speaks only HTTPS is asked with --server, by the name in its certificate.",
 		Example: "  parley health\n" +
 			"  parley health --server http://10.0.0.7:8080\n" +
 			"  docker exec parley /parley health",
@@ -53,7 +54,10 @@ func nearServer(lookup func(string) (string, bool)) string {
 	if url, ok := lookup("PARLEY_URL"); ok && url != "" {
 		return url
 	}
-	listen, _ := lookup("PARLEY_HTTP")
+	listen, ok := lookup("PARLEY_HTTP")
+	if ok && listen == "" { // no plain HTTP for clients, but perhaps for operators
+		listen, _ = lookup("PARLEY_ADMIN_LISTEN")
+	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return defaultServer

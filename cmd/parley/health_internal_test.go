@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/parley-im/parley"
@@ -29,21 +30,27 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 // TestNearServer finds the server that has the same environment.
 func TestNearServer(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ url, listen, want string }{
-		{"", "", defaultServer},
-		{"https://chat.example", ":9000", "https://chat.example"},
-		{"", ":9000", "http://127.0.0.1:9000"},
-		{"", "0.0.0.0:9000", "http://127.0.0.1:9000"},
-		{"", "[::]:9000", "http://127.0.0.1:9000"},
-		{"", "[::1]:9000", "http://[::1]:9000"},
-		{"", "localhost:9000", "http://localhost:9000"},
-		{"", "10.1.2.3:80", "http://10.1.2.3:80"},
-		{"", "nonsense", defaultServer},
+	for _, test := range []struct{ environ, want string }{
+		{"", defaultServer},
+		{"PARLEY_URL=https://chat.example PARLEY_HTTP=:9000", "https://chat.example"},
+		{"PARLEY_URL= PARLEY_HTTP=:9000", "http://127.0.0.1:9000"},
+		{"PARLEY_HTTP=0.0.0.0:9000", "http://127.0.0.1:9000"},
+		{"PARLEY_HTTP=[::]:9000", "http://127.0.0.1:9000"},
+		{"PARLEY_HTTP=[::1]:9000", "http://[::1]:9000"},
+		{"PARLEY_HTTP=localhost:9000", "http://localhost:9000"},
+		{"PARLEY_HTTP=10.1.2.3:80", "http://10.1.2.3:80"},
+		{"PARLEY_HTTP=nonsense", defaultServer},
+		{"PARLEY_HTTP= PARLEY_ADMIN_LISTEN=:9090", "http://127.0.0.1:9090"},
+		{"PARLEY_HTTP=:80 PARLEY_ADMIN_LISTEN=:9090", "http://127.0.0.1:80"},
 	} {
-		env := map[string]string{"PARLEY_URL": test.url, "PARLEY_HTTP": test.listen}
+		env := make(map[string]string)
+		for pair := range strings.FieldsSeq(test.environ) {
+			key, value, _ := strings.Cut(pair, "=")
+			env[key] = value
+		}
 		got := nearServer(func(key string) (string, bool) { v, ok := env[key]; return v, ok })
 		if got != test.want {
-			t.Errorf("with PARLEY_URL=%q PARLEY_HTTP=%q it is at %s, want %s", test.url, test.listen, got, test.want)
+			t.Errorf("with %q it is at %s, want %s", test.environ, got, test.want)
 		}
 	}
 }
