@@ -45,18 +45,27 @@ func fixed(c *cobra.Command, flag string, words ...string) {
 	}
 }
 
-// completeValues makes flags whose value is one of a few words, which their
-// usage names as "one|other", complete to these, and those of other settings
-// complete to nothing rather than to files.
-func completeValues(c *cobra.Command) {
+// completeAll says of every command and flag what completes it, where that is
+// not said yet: words where the usage names them as "one|other", directories
+// and files where it says DIR and FILE, and otherwise nothing, for neither
+// topics nor numbers are files.
+func completeAll(c *cobra.Command) {
+	if c.ValidArgsFunction == nil && len(c.ValidArgs) == 0 && !c.HasSubCommands() {
+		c.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		_, known := c.GetFlagCompletionFunc(f.Name)
-		switch {
-		case known || f.NoOptDefVal != "":
-		case strings.Contains(f.Value.Type(), "|"):
-			fixed(c, f.Name, strings.Split(f.Value.Type(), "|")...)
-		case f.Value.Type() == "DIR":
-			_ = c.MarkFlagDirname(f.Name)
+		switch value, _ := pflag.UnquoteUsage(f); {
+		case known || f.NoOptDefVal != "" || value == "FILE":
+		case value == "DIR":
+			_ = c.MarkFlagDirname(f.Name) // it is there
+		case strings.Contains(value, "|"):
+			fixed(c, f.Name, strings.Split(value, "|")...)
+		default:
+			fixed(c, f.Name)
 		}
 	})
+	for _, sub := range c.Commands() {
+		completeAll(sub)
+	}
 }

@@ -29,7 +29,7 @@ func newHealth() *cobra.Command {
 		Long: "Health asks a server for its health check. It exits with 0 when all is well, and with 3 and what is wrong on stderr\n" +
 			"when something is not or nobody answers: what a container without a shell needs. In the environment of the server\n" +
 			"it needs no flags: it goes by PARLEY_HTTP, by PARLEY_ADMIN_LISTEN where that is empty, and by\n" +
-		"PARLEY_HEALTH_ENDPOINT. A server that speaks only HTTPS is asked with --server, by the name in its certificate.",
+			"PARLEY_HEALTH_ENDPOINT. A server that speaks only HTTPS is asked with --server, by the name in its certificate.",
 		Example: "  parley health\n" +
 			"  parley health --server http://10.0.0.7:8080\n" +
 			"  docker exec parley /parley health",

@@ -24,6 +24,9 @@ func newMan() *cobra.Command {
 		Example: "  parley man /usr/local/share/man/man1\n" +
 			"  parley man /tmp/parley-man && man -l /tmp/parley-man/parley-serve.1",
 		Args: between(1, 1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil { //nolint:gosec // manual pages are for everybody
 				return err
@@ -93,23 +96,23 @@ func page(c *cobra.Command, date string) string {
 		p.verbatim(c.Example)
 	}
 	p.related(c)
-	return p.String()
+	return p.text.String()
 }
 
 // roff is a page as it is being written.
-type roff struct{ strings.Builder }
+type roff struct{ text strings.Builder }
 
 // request writes a macro with its arguments, which hold nothing special.
 func (p *roff) request(macro string, args ...string) {
-	p.WriteString("." + macro)
+	p.text.WriteString("." + macro)
 	for _, arg := range args {
-		p.WriteString(` "` + arg + `"`)
+		p.text.WriteString(` "` + arg + `"`)
 	}
-	p.WriteByte('\n')
+	p.text.WriteByte('\n')
 }
 
 // line writes one line of text that is escaped already.
-func (p *roff) line(s string) { p.WriteString(s + "\n") }
+func (p *roff) line(s string) { p.text.WriteString(s + "\n") }
 
 // prose writes paragraphs, which empty lines separate; one with an indented line
 // is a table, and stays as it is.
@@ -135,18 +138,18 @@ func (p *roff) fill(text string) {
 		switch {
 		case i == 0:
 		case length+len(word) > width:
-			p.WriteByte('\n')
+			p.text.WriteByte('\n')
 			length = 0
 		default:
-			p.WriteByte(' ')
+			p.text.WriteByte(' ')
 		}
 		if length == 0 && strings.HasPrefix(word, ".") {
 			word = `\&` + word // a word, not a macro
 		}
-		p.WriteString(word)
+		p.text.WriteString(word)
 		length += len(word) + 1
 	}
-	p.WriteByte('\n')
+	p.text.WriteByte('\n')
 }
 
 // verbatim writes lines that stay as they are.
@@ -154,7 +157,7 @@ func (p *roff) verbatim(text string) {
 	p.request("EX")
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, ".") {
-			p.WriteString(`\&`)
+			p.text.WriteString(`\&`)
 		}
 		p.line(escape(line))
 	}

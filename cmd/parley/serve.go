@@ -52,10 +52,9 @@ func newServe() *cobra.Command {
 		f.DefValue = s.Default
 	}
 	c.Flags().StringVar(&file, "config", "", "YAML `FILE` with settings; PARLEY_CONFIG in the environment")
-	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag is there
 	c.Flags().BoolVar(&checkOnly, "check-config", false, "check the configuration and exit")
 	c.Flags().SortFlags = false
-	completeValues(c)
 	return c
 }
 

@@ -97,6 +97,35 @@ _parley`, script, line)
 	}
 }
 
+// TestNothingCompletesToFiles asks what the scripts ask: what no file can be is
+// not completed to files, which is a shell's habit.
+func TestNothingCompletesToFiles(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]cobra.ShellCompDirective{
+		"sub ":                  cobra.ShellCompDirectiveNoFileComp,
+		"pub /x ":               cobra.ShellCompDirectiveNoFileComp,
+		"topic show ":           cobra.ShellCompDirectiveNoFileComp,
+		"serve --retention ":    cobra.ShellCompDirectiveNoFileComp,
+		"bench idle --server ":  cobra.ShellCompDirectiveNoFileComp,
+		"serve --storage-path ": cobra.ShellCompDirectiveFilterDirs,
+		"serve --config ":       cobra.ShellCompDirectiveFilterFileExt,
+		"serve --tls-cert ":     cobra.ShellCompDirectiveDefault,
+		"man ":                  cobra.ShellCompDirectiveFilterDirs,
+	} {
+		root := newRoot()
+		var out, stderr bytes.Buffer
+		root.SetArgs(append([]string{cobra.ShellCompNoDescRequestCmd}, strings.Split(line, " ")...))
+		root.SetOut(&out)
+		root.SetErr(&stderr)
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		if tail := fmt.Sprintf(":%d\n", want); !strings.HasSuffix(out.String(), tail) {
+			t.Errorf("%q completes to %q, want %q at the end", line, &out, tail)
+		}
+	}
+}
+
 // hasWord reports whether a line of text begins with the word.
 func hasWord(text, word string) bool {
 	for line := range strings.Lines(text) {

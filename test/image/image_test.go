@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -141,9 +142,7 @@ func checkContents(t *testing.T, s *stage) {
 func runImage(t *testing.T, s *stage) {
 	compose := readCompose(t)
 	env := map[string]string{"PARLEY_HTTP": freeAddress(t)} // not 8080: this machine's network is used
-	for key, value := range compose.Environment {
-		env[key] = value
-	}
+	maps.Copy(env, compose.Environment)
 	before := files(t, s.root, s.volume)
 
 	c := s.start(t, env)

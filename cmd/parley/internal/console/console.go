@@ -178,6 +178,11 @@ func (s *session) settle(ctx context.Context, well func(*ledger) bool) error {
 		case <-s.news:
 			limit.Reset(patience)
 		case <-limit.C:
+			if !s.printing.TryLock() { // not the server is slow, but who reads what it says
+				limit.Reset(patience)
+				continue
+			}
+			s.printing.Unlock()
 			return fmt.Errorf("no answer to %d commands within %v: %w", waiting, patience, parley.ErrUnavailable)
 		case <-ctx.Done():
 			return context.Cause(ctx)
