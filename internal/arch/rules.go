@@ -80,6 +80,7 @@ func technologies() map[string][]string {
 		"github.com/golang/snappy":           {"internal/backend/pebble"},
 		"github.com/gobwas/ws":               {"internal/wire"},
 		"github.com/go-json-experiment/json": {"internal/protocol/jsonrpc"},
+		"github.com/klauspost/compress":      {"internal/wire"},
 		"github.com/rs/xid":                  {"internal/protocol/gobbler"},
 		"github.com/prometheus":              {"server"},
 		"go.yaml.in/yaml":                    {"server", "test/image"},

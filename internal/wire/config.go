@@ -15,7 +15,8 @@ type Config struct {
 	// Policy says which browsers may connect to this server.
 	Policy Policy
 	// MaxFrame bounds one message's bytes; 0 is 1 MiB. A longer one is refused
-	// by its declared length, with close code 1009.
+	// by its declared length, with close code 1009, and a compressed one as soon
+	// as it has grown to more.
 	MaxFrame int
 	// AnyText hands on text that is not UTF-8; otherwise it ends the connection
 	// with close code 1007. For protocols whose clients always did so.
@@ -25,6 +26,9 @@ type Config struct {
 	WriteTimeout time.Duration
 	// Subprotocol is agreed to when the client offers it. Empty agrees to none.
 	Subprotocol string
+	// Compression agrees to permessage-deflate (RFC 7692), without context
+	// takeover on either side, when the client offers it.
+	Compression bool
 }
 
 func (c *Config) maxFrame() int {

@@ -11,11 +11,19 @@ import (
 const (
 	MaxFragments = maxFragments
 	MaxWrite     = maxWrite
+	MaxBuffer    = maxBuffer
+	MaxOffers    = maxOffers
+	MinDeflate   = minDeflate
 	PipeBytes    = pipeBytes
 )
 
-// NewServerEnd is a server's end over any connection.
-func NewServerEnd(conn net.Conn, cfg *Config) *WebSocket { return newWebSocket(conn, cfg, nil, nil) }
+// NewServerEnd is a server's end over any connection, whose client has agreed to
+// compression if cfg does.
+func NewServerEnd(conn net.Conn, cfg *Config) *WebSocket {
+	w := newWebSocket(conn, cfg, nil, nil)
+	w.deflate = cfg.Compression
+	return w
+}
 
 // NewClientEnd is a client's end over any connection.
 func NewClientEnd(conn net.Conn, cfg *Config) *WebSocket {
@@ -26,6 +34,14 @@ func NewClientEnd(conn net.Conn, cfg *Config) *WebSocket {
 func DialTLS(ctx context.Context, address string, secure *tls.Config) (*WebSocket, error) {
 	return dial(ctx, address, http.Header{}, secure)
 }
+
+// AgreeToDeflate is the answer to the lines of a client's offers.
+func AgreeToDeflate(lines ...string) (string, error) {
+	return agreeToDeflate(http.Header{extensionHeader: lines})
+}
+
+// MostDeflated is how large a compressed message of n bytes may be.
+func MostDeflated(n int) int { return mostDeflated(n) }
 
 // OnWait calls fn whenever w, a socket's end, begins to wait: with the bytes
 // that have arrived of the next frame, and the bytes of buffer held meanwhile.

@@ -34,9 +34,10 @@ const (
 
 // header is the part of a frame before its payload (RFC 6455 section 5.2).
 type header struct {
-	op   byte
-	fin  bool
-	mask [maskBytes]byte
+	op       byte
+	fin      bool
+	deflated bool // the message that begins here is compressed
+	mask     [maskBytes]byte
 	// head is the header's own bytes; 0 while it has not arrived whole.
 	head int
 	size int // the payload's bytes
@@ -44,18 +45,25 @@ type header struct {
 
 func (h *header) control() bool { return h.op >= opClose }
 
+// deflates notes the reserved bits of the first byte, and tells whether they
+// are the one that marks a compressed message where one begins.
+func (h *header) deflates(first byte) bool {
+	h.deflated = first&reservedBit == deflatedBit && (h.op == opText || h.op == opBinary)
+	return h.deflated
+}
+
 func violation(reason string) *CloseError { return &CloseError{CloseProtocol, reason} }
 
 // parseHeader reads the header that b begins with and refuses what no frame may
 // have, as early as the bytes tell: the rest of a bad frame is not waited for.
-func parseHeader(b []byte, masked bool, maxSize int) (h header, fault *CloseError) {
+func parseHeader(b []byte, masked, deflate bool, maxSize int) (h header, fault *CloseError) {
 	if len(b) < 2 {
 		return h, nil
 	}
 	h.op, h.fin = b[0]&opBits, b[0]&finBit != 0
 	length := b[1] & lengthBits
 	switch {
-	case b[0]&reservedBit != 0:
+	case b[0]&reservedBit != 0 && (!deflate || !h.deflates(b[0])):
 		return h, violation("reserved bits set")
 	case h.op > opPong || h.op > opBinary && h.op < opClose:
 		return h, violation("unknown opcode " + strconv.Itoa(int(h.op)))
@@ -86,6 +94,9 @@ func parseHeader(b []byte, masked bool, maxSize int) (h header, fault *CloseErro
 		if size <= 0xffff {
 			return h, violation("length is not minimal")
 		}
+	}
+	if h.deflated {
+		maxSize = mostDeflated(maxSize)
 	}
 	if size > math.MaxInt || !h.control() && int(size) > maxSize {
 		return h, &CloseError{CloseTooBig, "message too big"}

@@ -13,7 +13,7 @@ import (
 // Keeper watches the connections that name it in their Config, all with one
 // goroutine, one clock and no timer of their own: it pings the silent, ends the
 // dead, and ends those that never finish a message. It never waits for a peer.
-// It also lends them their buffers. The zero Keeper is ready to use; its
+// It also lends them their buffers and compressors. The zero Keeper is ready to use; its
 // exported fields are set before that.
 type Keeper struct {
 	// PingInterval is how long a peer may be silent before it is pinged; 0 is
@@ -26,7 +26,8 @@ type Keeper struct {
 	// connection ends with close code 1008; 0 is 30 s.
 	MessageTimeout time.Duration
 
-	buffers buffers
+	buffers  buffers
+	deflates deflates
 	// clock is the time since Run began, as of its last tick, in ns.
 	clock atomic.Int64
 

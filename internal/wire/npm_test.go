@@ -44,6 +44,26 @@ func TestNPMClient(t *testing.T) {
 	endedWith(t, server.err(t), 1007, "text is not UTF-8")
 }
 
+// TestNPMDeflate: both sides compress, and a bomb, noise and bad text end as they
+// should.
+func TestNPMDeflate(t *testing.T) {
+	t.Parallel()
+	npmWS(t)
+	server := serve(t, &wire.Config{Compression: true}, echo)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "node", "testdata/deflate.cjs", "ws://"+server.addr+"/").CombinedOutput()
+	if err != nil || string(out) != "ok\n" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for range 3 {
+		endedWith(t, server.err(t), 1000, "")
+	}
+	endedWith(t, server.err(t), 1009, "message too big")
+	endedWith(t, server.err(t), 1007, "compressed message is malformed")
+	endedWith(t, server.err(t), 1007, "text is not UTF-8")
+}
+
 func TestNPMServer(t *testing.T) {
 	t.Parallel()
 	npmWS(t)

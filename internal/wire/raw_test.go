@@ -58,7 +58,7 @@ func closing(code uint16, reason string) []byte {
 	return clientFrame(fin|opClose, append(binary.BigEndian.AppendUint16(nil, code), reason...))
 }
 
-// got is a frame that a server sent.
+// got is a frame that a server sent; op has rsv1 in it when it is compressed.
 type got struct {
 	op      byte
 	payload string
@@ -81,7 +81,7 @@ func serverFrame(r *bufio.Reader) (got, error) {
 	if _, err := io.ReadFull(r, h[:2]); err != nil {
 		return got{}, err
 	}
-	if h[0]&0xf0 != fin || h[1]&0x80 != 0 {
+	if h[0]&(fin|rsv2|rsv3) != fin || h[1]&0x80 != 0 {
 		return got{}, fmt.Errorf("frame begins with % x", h[:2])
 	}
 	n, least := uint64(h[1]), uint64(0)
@@ -102,7 +102,7 @@ func serverFrame(r *bufio.Reader) (got, error) {
 	}
 	p := make([]byte, n)
 	_, err := io.ReadFull(r, p)
-	return got{h[0] & 15, string(p)}, err
+	return got{h[0] &^ fin, string(p)}, err
 }
 
 // echo answers every frame with itself until Read fails, and returns its error.
@@ -128,6 +128,8 @@ func echo(w wire.Conn) error {
 // served is a real HTTP server whose WebSockets run session.
 type served struct {
 	addr string
+	// offer has further lines for the handshake of each client.
+	offer string
 	// ended has what session returned, for each connection.
 	ended chan error
 }
@@ -211,7 +213,7 @@ func connect(t testing.TB, addr string) *client {
 func (s *served) dial(t testing.TB, more ...[]byte) *client {
 	t.Helper()
 	c := connect(t, s.addr)
-	c.send(t, append([]byte(request("")), bytes.Join(more, nil)...))
+	c.send(t, append([]byte(request(s.offer)), bytes.Join(more, nil)...))
 	res, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		t.Fatal(err)

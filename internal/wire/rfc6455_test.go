@@ -229,15 +229,22 @@ func TestRFC6455(t *testing.T) {
 	} {
 		t.Run(section, func(t *testing.T) {
 			t.Parallel()
-			server := serve(t, &wire.Config{MaxFrame: rfcMax}, echo)
-			for _, c := range cases {
-				t.Run(c.name, func(t *testing.T) {
-					all := bytes.Join(c.send, nil)
-					playTCP(t, server, c, all)
-					if len(all) < 1<<18 {
-						playBytes(t, c, all)
-					}
-				})
+			play(t, &wire.Config{MaxFrame: rfcMax}, "", cases)
+		})
+	}
+}
+
+// play plays cases with clients that offer something in their handshake.
+func play(t *testing.T, cfg *wire.Config, offer string, cases []rfcCase) {
+	t.Helper()
+	server := serve(t, cfg, echo)
+	server.offer = offer
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			all := bytes.Join(c.send, nil)
+			playTCP(t, server, c, all)
+			if len(all) < 1<<18 {
+				playBytes(t, cfg, c, all)
 			}
 		})
 	}
@@ -255,10 +262,10 @@ func playTCP(t *testing.T, server *served, c rfcCase, all []byte) {
 	checkEnd(t, server.err(t), c)
 }
 
-func playBytes(t *testing.T, c rfcCase, all []byte) {
+func playBytes(t *testing.T, cfg *wire.Config, c rfcCase, all []byte) {
 	t.Helper()
 	conn := &script{in: all, cuts: make([]byte, len(all))}
-	err := echo(wire.NewServerEnd(conn, &wire.Config{Keeper: new(wire.Keeper), MaxFrame: rfcMax}))
+	err := echo(wire.NewServerEnd(conn, cfg))
 	r := bufio.NewReader(&conn.out)
 	for i, want := range c.want {
 		if g, err := serverFrame(r); err != nil || g != want {

@@ -34,13 +34,17 @@ func (r *refusal) Error() string {
 // status: 400 for a request that is no upgrade or a malformed one, 403 for one
 // that cfg.Policy refuses, 405, and 426 for another version of the protocol. An
 // upgrade that says HTTP/1.0 is accepted, for there are proxies that say so.
-// Extensions are not agreed to.
+// Extensions are not agreed to, but compression if cfg says so.
 //
 // The caller should leave its http.Handler and use the connection in another
 // goroutine: as long as the handler runs, net/http keeps the request and its
 // buffers.
 func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, error) {
 	clean, err := checkUpgrade(r, cfg)
+	var extension string
+	if err == nil && cfg.Compression {
+		extension, err = agreeToDeflate(r.Header)
+	}
 	if err != nil {
 		refuse(rw, err)
 		return nil, err
@@ -48,6 +52,9 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 	upgrader := ws.HTTPUpgrader{
 		Timeout:  handshakeTime,
 		Protocol: func(string) bool { return true }, // clean has the one agreed to
+	}
+	if extension != "" {
+		upgrader.Header = http.Header{extensionHeader: {extension}}
 	}
 	conn, buffered, agreed, err := upgrader.Upgrade(clean, rw)
 	if err != nil {
@@ -63,7 +70,7 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 		return nil, fmt.Errorf("wire: upgrade: %w", err)
 	}
 	w := newWebSocket(conn, cfg, nil, early)
-	w.agreed = agreed.Protocol != ""
+	w.agreed, w.deflate = agreed.Protocol != "", extension != ""
 	return w, nil
 }
 

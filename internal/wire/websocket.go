@@ -31,8 +31,8 @@ type WebSocket struct {
 	raw   syscall.RawConn // nil when conn is not a socket
 	try   func(uintptr) bool
 	masks *masks // a client's; nil for a server, whose peer masks
-	// agreed says that Config.Subprotocol was.
-	agreed bool
+	// agreed says that Config.Subprotocol was, and deflate that compression was.
+	agreed, deflate bool
 
 	// What follows belongs to the goroutine that reads: buf is what has arrived
 	// in held, parsed up to lo; both are nil at rest. total is the size of the
@@ -44,6 +44,7 @@ type WebSocket struct {
 	msg   *message    // begun by a fragment
 	fault *CloseError // ends the connection after the frames before it
 	bye   bool        // fault is the peer's goodbye
+	grown int         // bytes of the messages decompressed since the last Read
 	got   int         // bytes of the last read
 	err   error       // of the last read
 
@@ -59,9 +60,9 @@ type WebSocket struct {
 
 // message is what has come of a fragmented message.
 type message struct {
-	text  bool
-	parts int
-	body  []byte
+	text, deflated bool
+	parts          int
+	body           []byte
 }
 
 // newWebSocket takes over conn, and with it what arrived behind the handshake.
@@ -81,21 +82,28 @@ func newWebSocket(conn net.Conn, cfg *Config, m *masks, early []byte) *WebSocket
 	return w
 }
 
-// Name tells a server's framing from a client's, whose frames are masked and
-// so never the same twice.
+// Name tells a server's framing from one that compresses and from a client's,
+// whose frames are masked and so never the same twice.
 func (w *WebSocket) Name() string {
-	if w.masks != nil {
+	switch {
+	case w.masks != nil:
 		return "websocket.client"
+	case w.deflate:
+		return "websocket.deflate"
 	}
 	return "websocket"
 }
 
 // AppendFrame appends one data frame to dst. Any goroutines may call it.
 func (w *WebSocket) AppendFrame(dst []byte, text bool, payload []byte) []byte {
+	op := opBinary
 	if text {
-		return appendFrame(dst, opText, payload, w.masks)
+		op = opText
 	}
-	return appendFrame(dst, opBinary, payload, w.masks)
+	if w.deflate && len(payload) >= minDeflate {
+		return w.cfg.Keeper.deflates.appendFrame(dst, op, payload)
+	}
+	return appendFrame(dst, op, payload, w.masks)
 }
 
 // Remote is the peer's address, or that of the proxy before it.
@@ -160,7 +168,8 @@ func (w *WebSocket) farewell() error {
 
 // parse takes the whole frames out of what has arrived: unmasks them in place,
 // joins fragments, answers pings. A fault is left in w.fault, to be dealt with
-// after the frames that came before it.
+// after the frames that came before it. What would decompress to much more than
+// has arrived waits for the next Read.
 func (w *WebSocket) parse() ([]Frame, error) {
 	if w.held == nil {
 		return nil, nil
@@ -168,9 +177,9 @@ func (w *WebSocket) parse() ([]Frame, error) {
 	var pongs *buffer
 	clear(w.held.frames) // they may refer to memory of their own
 	frames := w.held.frames[:0]
-	w.total = 0
-	for w.lo < len(w.buf) && w.fault == nil {
-		h, fault := parseHeader(w.buf[w.lo:], w.masks == nil, w.cfg.maxFrame())
+	w.total, w.grown = 0, 0
+	for w.lo < len(w.buf) && w.fault == nil && w.grown < maxBuffer {
+		h, fault := parseHeader(w.buf[w.lo:], w.masks == nil, w.deflate, w.most())
 		if fault == nil && h.head > 0 {
 			fault = w.admit(&h)
 		}
@@ -204,6 +213,15 @@ func (w *WebSocket) parse() ([]Frame, error) {
 	return frames, w.flush(pongs)
 }
 
+// most bounds the bytes on the wire of the message that has begun, or of the
+// next one unless that is compressed.
+func (w *WebSocket) most() int {
+	if w.msg != nil && w.msg.deflated {
+		return mostDeflated(w.cfg.maxFrame())
+	}
+	return w.cfg.maxFrame()
+}
+
 // admit checks what a data frame may be after those before it.
 func (w *WebSocket) admit(h *header) *CloseError {
 	switch {
@@ -217,7 +235,7 @@ func (w *WebSocket) admit(h *header) *CloseError {
 		return violation("new message inside a fragmented one")
 	case w.msg.parts >= maxFragments:
 		return &CloseError{ClosePolicy, "too many fragments"}
-	case h.size > w.cfg.maxFrame()-len(w.msg.body):
+	case h.size > w.most()-len(w.msg.body):
 		return &CloseError{CloseTooBig, "message too big"}
 	}
 	return nil
@@ -225,18 +243,25 @@ func (w *WebSocket) admit(h *header) *CloseError {
 
 // deliver appends the message that the frame completes, if it does.
 func (w *WebSocket) deliver(frames []Frame, h *header, payload []byte) []Frame {
-	f := Frame{Text: h.op == opText, Payload: payload}
+	f, deflated := Frame{Text: h.op == opText, Payload: payload}, h.deflated
 	if w.msg != nil || !h.fin {
 		if w.msg == nil {
-			w.msg = &message{text: f.Text}
+			w.msg = &message{text: f.Text, deflated: deflated}
 		}
 		w.msg.parts++
 		w.msg.body = append(w.msg.body, payload...)
 		if !h.fin {
 			return frames
 		}
-		f = Frame{Text: w.msg.text, Payload: w.msg.body}
+		f, deflated = Frame{Text: w.msg.text, Payload: w.msg.body}, w.msg.deflated
 		w.msg = nil
+	}
+	if deflated {
+		f.Payload, w.fault = w.cfg.Keeper.deflates.inflate(f.Payload, w.cfg.maxFrame())
+		if w.fault != nil {
+			return frames
+		}
+		w.grown += len(f.Payload)
 	}
 	if f.Text && !w.cfg.AnyText && !utf8.Valid(f.Payload) {
 		w.fault = &CloseError{CloseInvalidText, "text is not UTF-8"}
