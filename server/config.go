@@ -55,6 +55,9 @@ type HTTP struct {
 	// WriteTimeout is how long a client may take without reading anything
 	// before it is closed as slow.
 	WriteTimeout time.Duration
+	// Compression agrees to compress WebSocket messages, in both directions,
+	// with clients that offer it.
+	Compression bool
 }
 
 // TLS is a listener with TLS.

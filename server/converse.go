@@ -72,7 +72,9 @@ func (s *Server) gobblerDialect() *dialect {
 }
 
 func (s *Server) wireConfig(maxFrame int) *wire.Config {
-	return &wire.Config{Keeper: &s.keeper, Policy: s.policy, MaxFrame: maxFrame, WriteTimeout: s.cfg.HTTP.WriteTimeout}
+	return &wire.Config{
+		Keeper: &s.keeper, Policy: s.policy, MaxFrame: maxFrame, WriteTimeout: s.cfg.HTTP.WriteTimeout, Compression: s.cfg.HTTP.Compression,
+	}
 }
 
 // upgrade makes a conversation of an HTTP request. It runs on in a goroutine of

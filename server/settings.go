@@ -53,6 +53,8 @@ func httpSettings() []Setting {
 			func(c *Config) *int { return &c.HTTP.PerAddress }),
 		one("write-timeout", "time after which a client that reads nothing is closed", duration(time.Second, time.Hour),
 			func(c *Config) *time.Duration { return &c.HTTP.WriteTimeout }),
+		toggle("ws-compression", "compress WebSocket messages with clients that offer it (permessage-deflate)",
+			func(c *Config) *bool { return &c.HTTP.Compression }),
 	}
 }
 

@@ -33,6 +33,8 @@ const (
 type peer struct {
 	net.Conn
 	r *bufio.Reader
+	// extension is what was agreed to in the handshake.
+	extension string
 }
 
 // goodbye is the server's close frame.
@@ -55,23 +57,29 @@ func upgrade(host, path string) string {
 // dial connects to path and shakes hands. A peer that means to stall has a small
 // receive buffer, which the kernel then does not enlarge.
 func dial(address, path string, receive int) (*peer, error) {
+	return shake(address, upgrade(address, path), receive)
+}
+
+// shake is dial with any handshake.
+func shake(address, handshake string, receive int) (*peer, error) {
 	c, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{c, bufio.NewReaderSize(c, 4<<10)}
+	p := &peer{Conn: c, r: bufio.NewReaderSize(c, 4<<10)}
 	if receive > 0 {
 		err = c.(*net.TCPConn).SetReadBuffer(receive)
 	}
 	if err == nil {
-		_, err = io.WriteString(c, upgrade(address, path))
+		_, err = io.WriteString(c, handshake)
 	}
 	if err == nil {
 		err = p.accepted()
 	}
 	if err != nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("dial %s: %w", path, err)
+		line, _, _ := strings.Cut(handshake, "\r\n")
+		return nil, fmt.Errorf("dial %q: %w", line, err)
 	}
 	return p, nil
 }
@@ -85,6 +93,9 @@ func (p *peer) accepted() error {
 	}
 	for line := ""; err == nil && line != "\r\n"; {
 		line, err = p.r.ReadString('\n')
+		if name, value, _ := strings.Cut(line, ":"); strings.EqualFold(name, "Sec-WebSocket-Extensions") {
+			p.extension = strings.TrimSpace(value)
+		}
 	}
 	return err
 }
@@ -152,7 +163,8 @@ func (p *peer) frame() (op byte, payload []byte, err error) {
 	if _, err := io.ReadFull(p.r, head[:2]); err != nil {
 		return 0, nil, err
 	}
-	if head[0]&0xf0 != 0x80 || head[1]&0x80 != 0 {
+	compressed := head[0]&0x40 != 0
+	if head[0]&0xb0 != 0x80 || head[1]&0x80 != 0 || compressed && p.extension == "" {
 		return 0, nil, fmt.Errorf("frame header %x is fragmented, masked or has reserved bits", head[:2])
 	}
 	size, long := uint64(head[1]), 0
@@ -171,6 +183,9 @@ func (p *peer) frame() (op byte, payload []byte, err error) {
 	}
 	payload = make([]byte, size)
 	_, err = io.ReadFull(p.r, payload)
+	if err == nil && compressed {
+		payload, err = inflated(payload)
+	}
 	return head[0] & 0x0f, payload, err
 }
 
