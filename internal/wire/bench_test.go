@@ -2,6 +2,8 @@ package wire_test
 
 import (
 	"bytes"
+	"compress/flate"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -84,5 +86,60 @@ func BenchmarkAppendFrame(b *testing.B) {
 				dst = end.AppendFrame(dst, false, payload)
 			}
 		})
+	}
+}
+
+// deliveries is n bytes of what a server sends.
+func deliveries(n int) []byte {
+	var p []byte
+	for i := range n {
+		p = fmt.Appendf(p, `{"topic":"/rooms/%d","seq":%d,"time":"2026-11-28T14:40:%02d.%06dZ","text":"temperature %d"},`,
+			i%7, 1000+i, i/10%60, i*7919%1000000, i*104729)
+		if len(p) >= n {
+			break
+		}
+	}
+	return p[:n]
+}
+
+// BenchmarkDeflate is what compression costs: a frame, a frame for one more
+// subscriber of a part that is compressed already, and a frame that is read.
+func BenchmarkDeflate(b *testing.B) {
+	for _, size := range []int{512, 1 << 10, 4 << 10, 64 << 10} {
+		p := deliveries(size)
+		w := deflating(nil, new(wire.Config))
+		var dst []byte
+		b.Run(fmt.Sprintf("%d/frame", size), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				dst = w.AppendFrame(dst[:0], true, p)
+			}
+			b.ReportMetric(float64(len(dst))/float64(size)*100, "%")
+		})
+		b.Run(fmt.Sprintf("%d/shared", size), func(b *testing.B) {
+			head, shared, tail := []byte(`{"jsonrpc":"2.0","method":"messages","params":{"sub":1,"messages":[`), w.Share(p), []byte("]}}")
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				dst = w.AppendShared(dst[:0], true, head, shared, tail)
+			}
+		})
+		b.Run(fmt.Sprintf("%d/read", size), func(b *testing.B) {
+			frame := clientFrame(fin|rsv1|opText, deflated(p, flate.BestCompression))
+			w := wire.NewServerEnd(&endless{bytes: frame}, &wire.Config{Keeper: new(wire.Keeper), Compression: true})
+			b.SetBytes(int64(size))
+			readFrames(b, w)
+		})
+	}
+}
+
+// BenchmarkDeflater is what the pool of compressors costs when it is empty: the
+// memory of one.
+func BenchmarkDeflater(b *testing.B) {
+	p := deliveries(1 << 10)
+	b.ReportAllocs()
+	for b.Loop() {
+		deflating(nil, new(wire.Config)).AppendFrame(nil, true, p)
 	}
 }

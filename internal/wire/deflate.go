@@ -35,20 +35,33 @@ type deflates struct{ deflaters, inflaters sync.Pool }
 // appendFrame appends a server's frame, compressed if that makes it smaller.
 // Any goroutines may call it.
 func (d *deflates) appendFrame(dst []byte, op byte, payload []byte) []byte {
-	z, ok := d.deflaters.Get().(*deflater)
-	if !ok {
-		z = newDeflater()
-	}
+	z := d.deflater()
+	defer d.put(z)
 	if small := z.deflate(payload); len(small) < len(payload) {
-		op |= deflatedBit
-		payload = small
+		return appendFrame(dst, op|deflatedBit, small, nil)
 	}
-	dst = appendFrame(dst, op, payload, nil)
+	return appendFrame(dst, op, payload, nil)
+}
+
+// deflate appends p compressed, without the syncTail.
+func (d *deflates) deflate(dst, p []byte) []byte {
+	z := d.deflater()
+	defer d.put(z)
+	return append(dst, z.deflate(p)...)
+}
+
+func (d *deflates) deflater() *deflater {
+	if z, ok := d.deflaters.Get().(*deflater); ok {
+		return z
+	}
+	return newDeflater()
+}
+
+func (d *deflates) put(z *deflater) {
 	if z.out.Cap() > maxBuffer {
 		z.out = bytes.Buffer{}
 	}
 	d.deflaters.Put(z)
-	return dst
 }
 
 // inflate returns what the compressed payload says, in memory of its own.

@@ -52,6 +52,14 @@ func (h *header) deflates(first byte) bool {
 	return h.deflated
 }
 
+// opcode is that of a data frame.
+func opcode(text bool) byte {
+	if text {
+		return opText
+	}
+	return opBinary
+}
+
 func violation(reason string) *CloseError { return &CloseError{CloseProtocol, reason} }
 
 // parseHeader reads the header that b begins with and refuses what no frame may

@@ -107,6 +107,10 @@ func serverFrame(r *bufio.Reader) (got, error) {
 
 // echo answers every frame with itself until Read fails, and returns its error.
 func echo(w wire.Conn) error {
+	return echoAs(w, func(dst []byte, f wire.Frame) []byte { return w.AppendFrame(dst, f.Text, f.Payload) })
+}
+
+func echoAs(w wire.Conn, appendFrame func([]byte, wire.Frame) []byte) error {
 	var out []byte
 	for {
 		frames, err := w.Read()
@@ -116,7 +120,7 @@ func echo(w wire.Conn) error {
 		}
 		out = out[:0]
 		for _, f := range frames {
-			out = w.AppendFrame(out, f.Text, f.Payload)
+			out = appendFrame(out, f)
 		}
 		if err := w.Write(out); err != nil {
 			_ = w.Close(wire.CloseInternal, err.Error())

@@ -96,10 +96,7 @@ func (w *WebSocket) Name() string {
 
 // AppendFrame appends one data frame to dst. Any goroutines may call it.
 func (w *WebSocket) AppendFrame(dst []byte, text bool, payload []byte) []byte {
-	op := opBinary
-	if text {
-		op = opText
-	}
+	op := opcode(text)
 	if w.deflate && len(payload) >= minDeflate {
 		return w.cfg.Keeper.deflates.appendFrame(dst, op, payload)
 	}

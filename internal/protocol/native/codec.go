@@ -38,6 +38,10 @@ type Codec struct {
 	framing wire.Framing
 	terms   Terms
 
+	// Where the framing compresses; otherwise nil.
+	sharing wire.Sharing
+	dialect string // names, for broker.Batch, what sharing makes of a batch
+
 	// Of Decode alone.
 	begun    bool   // a request was understood, so it is too late for hello
 	producer string // from hello
@@ -47,7 +51,11 @@ var _ protocol.Codec = (*Codec)(nil)
 
 // New makes the codec of a connection whose frames are f's.
 func New(f wire.Framing, t Terms) *Codec {
-	return &Codec{framing: f, terms: t}
+	c := &Codec{framing: f, terms: t}
+	if s, ok := f.(wire.Sharing); ok && s.Shares() {
+		c.sharing, c.dialect = s, dialect+"/"+s.Name()
+	}
+	return c
 }
 
 // Decode reads the requests of one frame. It returns no error: whatever a text

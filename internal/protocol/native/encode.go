@@ -22,6 +22,9 @@ func (c *Codec) Encode(dst []byte, e broker.Event) []byte {
 		}
 		return dst
 	}
+	if m, ok := e.(*broker.Messages); ok && c.sharing != nil {
+		return c.appendShared(dst, m)
+	}
 	start := len(dst)
 	return c.seal(c.appendEvent(dst, e), start)
 }
@@ -91,6 +94,29 @@ func appendDelivery(dst []byte, e *broker.Messages) []byte {
 	// Room for the payload and, in seal, for the frame behind it.
 	const head = 128
 	dst = slices.Grow(dst, 2*(len(messages)+head+24*len(e.Also)))
+	dst = appendHead(dst, e)
+	dst = append(dst, messages...)
+	return append(dst, deliveryTail...)
+}
+
+// appendShared appends the frame of a delivery whose messages are compressed
+// once for all subscribers. It is written behind its head and moved over it.
+func (c *Codec) appendShared(dst []byte, e *broker.Messages) []byte {
+	messages := e.Batch.Encoded(c.dialect, func(m []*parley.Message) []byte {
+		return c.sharing.Share(jsonform.Messages(m))
+	})
+	start := len(dst)
+	dst = appendHead(dst, e)
+	head := dst[start:]
+	dst = c.sharing.AppendShared(dst, true, head, messages, []byte(deliveryTail))
+	return append(dst[:start], dst[start+len(head):]...)
+}
+
+// deliveryTail ends a delivery.
+const deliveryTail = `]}}`
+
+// appendHead appends what stands before the messages of a delivery.
+func appendHead(dst []byte, e *broker.Messages) []byte {
 	dst = appendNotice(dst, "messages", e.Sub)
 	if len(e.Also) > 0 {
 		dst = append(dst, `,"also":[`...)
@@ -102,9 +128,7 @@ func appendDelivery(dst []byte, e *broker.Messages) []byte {
 		}
 		dst = append(dst, ']')
 	}
-	dst = append(dst, `,"messages":[`...)
-	dst = append(dst, messages...)
-	return append(dst, `]}}`...)
+	return append(dst, `,"messages":[`...)
 }
 
 func appendPublished(dst []byte, p *broker.Publish) []byte {
