@@ -36,8 +36,8 @@ const (
 type header struct {
 	op       byte
 	fin      bool
-	deflated bool // the message that begins here is compressed
 	mask     [maskBytes]byte
+	deflated bool // the message that begins here is compressed
 	// head is the header's own bytes; 0 while it has not arrived whole.
 	head int
 	size int // the payload's bytes
@@ -58,6 +58,12 @@ func opcode(text bool) byte {
 		return opText
 	}
 	return opBinary
+}
+
+// mayHave tells whether the frame may have more bytes than a message, because
+// that is compressed. That of a continuation shows later.
+func (h *header) mayHave(size, maxSize int) bool {
+	return (h.deflated || h.op == opContinuation) && size <= mostDeflated(maxSize)
 }
 
 func violation(reason string) *CloseError { return &CloseError{CloseProtocol, reason} }
@@ -103,10 +109,7 @@ func parseHeader(b []byte, masked, deflate bool, maxSize int) (h header, fault *
 			return h, violation("length is not minimal")
 		}
 	}
-	if h.deflated {
-		maxSize = mostDeflated(maxSize)
-	}
-	if size > math.MaxInt || !h.control() && int(size) > maxSize {
+	if size > math.MaxInt || !h.control() && int(size) > maxSize && (!deflate || !h.mayHave(int(size), maxSize)) {
 		return h, &CloseError{CloseTooBig, "message too big"}
 	}
 	h.size = int(size)

@@ -65,6 +65,14 @@ type message struct {
 	body           []byte
 }
 
+// most bounds the bytes of the message as it comes; n bounds what it says.
+func (m *message) most(n int) int {
+	if m.deflated {
+		return mostDeflated(n)
+	}
+	return n
+}
+
 // newWebSocket takes over conn, and with it what arrived behind the handshake.
 func newWebSocket(conn net.Conn, cfg *Config, m *masks, early []byte) *WebSocket {
 	w := &WebSocket{cfg: cfg, conn: conn, masks: m}
@@ -175,8 +183,9 @@ func (w *WebSocket) parse() ([]Frame, error) {
 	clear(w.held.frames) // they may refer to memory of their own
 	frames := w.held.frames[:0]
 	w.total, w.grown = 0, 0
+	masked, most := w.masks == nil, w.cfg.maxFrame()
 	for w.lo < len(w.buf) && w.fault == nil && w.grown < maxBuffer {
-		h, fault := parseHeader(w.buf[w.lo:], w.masks == nil, w.deflate, w.most())
+		h, fault := parseHeader(w.buf[w.lo:], masked, w.deflate, most)
 		if fault == nil && h.head > 0 {
 			fault = w.admit(&h)
 		}
@@ -210,15 +219,6 @@ func (w *WebSocket) parse() ([]Frame, error) {
 	return frames, w.flush(pongs)
 }
 
-// most bounds the bytes on the wire of the message that has begun, or of the
-// next one unless that is compressed.
-func (w *WebSocket) most() int {
-	if w.msg != nil && w.msg.deflated {
-		return mostDeflated(w.cfg.maxFrame())
-	}
-	return w.cfg.maxFrame()
-}
-
 // admit checks what a data frame may be after those before it.
 func (w *WebSocket) admit(h *header) *CloseError {
 	switch {
@@ -232,7 +232,7 @@ func (w *WebSocket) admit(h *header) *CloseError {
 		return violation("new message inside a fragmented one")
 	case w.msg.parts >= maxFragments:
 		return &CloseError{ClosePolicy, "too many fragments"}
-	case h.size > w.most()-len(w.msg.body):
+	case h.size > w.msg.most(w.cfg.maxFrame())-len(w.msg.body):
 		return &CloseError{CloseTooBig, "message too big"}
 	}
 	return nil
