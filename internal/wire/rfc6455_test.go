@@ -63,6 +63,16 @@ func sizes() (all []rfcCase) {
 		send = append(send, clientFrame(fin|opMore, nil))
 		all = append(all, wellFormed(fmt.Sprintf("%d bytes in fragments of %d", len(p), part), []got{echoed(string(p))}, send...))
 	}
+	single := strings.Repeat("*", wire.MaxFragments/2)
+	all = append(all, wellFormed("fragments of 1 byte", []got{echoed(single)},
+		append(append([][]byte{clientFrame(opText, nil)}, pieces(single, 1)...), clientFrame(fin|opMore, nil))...))
+	var bytewise [][]byte
+	var echoes []got
+	for i := range 1000 {
+		bytewise = append(bytewise, clientFrame(fin|opBinary, []byte{byte(i)}))
+		echoes = append(echoes, got{opBinary, string([]byte{byte(i)})})
+	}
+	all = append(all, wellFormed("messages of 1 byte", echoes, bytewise...))
 	tooBig := func(n uint64) []byte {
 		return append(binary.BigEndian.AppendUint64([]byte{fin | opBinary, 0x80 | 127}, n), 1, 2, 3, 4)
 	}

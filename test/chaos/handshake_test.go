@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -112,6 +113,76 @@ func TestHandshakes(t *testing.T) {
 	}
 	unharmed(t, quiet(t, s))
 	unharmed(t, quiet(t, wide))
+}
+
+// TestSecretInURL (S14): what stands in the query of a request, where clients
+// put tokens, is neither logged nor shown, whatever becomes of the request.
+func TestSecretInURL(t *testing.T) {
+	t.Parallel()
+	const secret, query = "S3cr3t", "?token=S3cr3t"
+	var log lockedBuffer
+	s := servertest.Start(t, func(c *server.Config) {
+		c.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	for _, path := range []string{rpcPath + query, gobblerPath + query, "/stream/nothing" + query, "/admin/topics/x" + query, "/none" + query} {
+		good := upgrade("127.0.0.1", path)
+		for _, request := range []string{
+			good,
+			strings.Replace(good, "Sec-WebSocket-Key", "X-Key", 1),
+			strings.Replace(good, "Host: 127.0.0.1", "Host: evil.example", 1),
+			strings.Replace(good, "Version: 13", "Version: 8", 1),
+			strings.Replace(good, "HTTP/1.1", "HTTP/9.9", 1),
+			strings.Replace(good, " HTTP/1.1", "\x01 HTTP/1.1", 1),
+		} {
+			if answer := answerTo(t, s, request+string(frame(opText, "?"))+"\xff\xff"); strings.Contains(answer, secret) {
+				t.Errorf("%q is answered with its secret: %q", request, answer)
+			}
+		}
+	}
+	quiet(t, s)
+	if metrics := get(t, s, "/admin/metrics"); strings.Contains(metrics, secret) {
+		t.Error("the metrics have the secret")
+	}
+	s.Stop()
+	if log.String() == "" || strings.Contains(log.String(), secret) {
+		t.Errorf("the log is empty, or has the secret:\n%s", log.String())
+	}
+}
+
+// answerTo is all that the server answers to bytes before it closes.
+func answerTo(t *testing.T, s *servertest.Server, request string) string {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", host(s), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	_, _ = io.WriteString(c, request)
+	_ = c.(*net.TCPConn).CloseWrite()
+	answer, err := io.ReadAll(c)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("the server does not close")
+	}
+	return string(answer)
+}
+
+// lockedBuffer is a log in memory.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // TestSlowHandshakes (S10): who does not finish a request is not waited for.
