@@ -9,7 +9,8 @@
 //
 // A connection at rest holds no buffer: it waits for its socket to become
 // readable and only then borrows one. What a stranger declares is never
-// allocated before it has arrived.
+// allocated before it has arrived, and what it has compressed not before it has
+// grown. Compression (RFC 7692) is agreed to where Config asks for it.
 package wire
 
 import (

@@ -51,9 +51,9 @@ type heard struct {
 	out    string
 }
 
-func hear(t *testing.T, in, cuts []byte) (h heard) {
+func hear(t *testing.T, in, cuts []byte, compression bool) (h heard) {
 	s := &script{in: bytes.Clone(in), cuts: cuts}
-	w := wire.NewServerEnd(s, &wire.Config{Keeper: new(wire.Keeper), MaxFrame: fuzzMax})
+	w := wire.NewServerEnd(s, &wire.Config{Keeper: new(wire.Keeper), MaxFrame: fuzzMax, Compression: compression})
 	for {
 		frames, err := w.Read()
 		for _, f := range frames {
@@ -78,9 +78,9 @@ func hear(t *testing.T, in, cuts []byte) (h heard) {
 
 // FuzzRead: whatever is sent, however it is cut, it is understood in one way,
 // within the limits; the answer is well-formed; and the frames understood, sent
-// again by a client, are understood again.
+// again by a client, are understood again. With compression agreed to or not.
 func FuzzRead(f *testing.F) {
-	for _, cases := range [][]rfcCase{pings(), bits(), fragments(), utf8Cases(), goodbyes()} {
+	for _, cases := range [][]rfcCase{pings(), bits(), fragments(), utf8Cases(), goodbyes(), examples(), malformed()} {
 		for i, c := range cases {
 			if i%8 == 0 {
 				f.Add(bytes.Join(c.send, nil), []byte{0, 1, 2})
@@ -88,27 +88,32 @@ func FuzzRead(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, in, cuts []byte) {
-		whole, pieces := hear(t, in, nil), hear(t, in, cuts)
-		if fmt.Sprint(whole) != fmt.Sprint(pieces) {
-			t.Errorf("in one piece: %+v\nin pieces:    %+v", whole, pieces)
-		}
-		for r := bufio.NewReader(bytes.NewReader([]byte(whole.out))); ; {
-			g, err := serverFrame(r)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil || g.op != opPong && g.op != opClose {
-				t.Fatalf("the answer has %v, %v", g, err)
-			}
-		}
-		client := wire.NewClientEnd(&script{}, &wire.Config{Keeper: new(wire.Keeper)})
-		var again []byte
-		for _, f := range whole.frames {
-			again = client.AppendFrame(again, f.Text, f.Payload)
-		}
-		second := hear(t, again, cuts)
-		if fmt.Sprint(second.frames) != fmt.Sprint(whole.frames) || second.end != "EOF" {
-			t.Errorf("first %v\nagain %v, %s", whole.frames, second.frames, second.end)
-		}
+		checkRead(t, in, cuts, false)
+		checkRead(t, in, cuts, true)
 	})
+}
+
+func checkRead(t *testing.T, in, cuts []byte, compression bool) {
+	whole, pieces := hear(t, in, nil, compression), hear(t, in, cuts, compression)
+	if fmt.Sprint(whole) != fmt.Sprint(pieces) {
+		t.Errorf("in one piece: %+v\nin pieces:    %+v", whole, pieces)
+	}
+	for r := bufio.NewReader(bytes.NewReader([]byte(whole.out))); ; {
+		g, err := serverFrame(r)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || g.op != opPong && g.op != opClose {
+			t.Fatalf("the answer has %v, %v", g, err)
+		}
+	}
+	client := wire.NewClientEnd(&script{}, &wire.Config{Keeper: new(wire.Keeper)})
+	var again []byte
+	for _, f := range whole.frames {
+		again = client.AppendFrame(again, f.Text, f.Payload)
+	}
+	second := hear(t, again, cuts, compression)
+	if fmt.Sprint(second.frames) != fmt.Sprint(whole.frames) || second.end != "EOF" {
+		t.Errorf("first %v\nagain %v, %s", whole.frames, second.frames, second.end)
+	}
 }

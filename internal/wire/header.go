@@ -45,10 +45,10 @@ type header struct {
 
 func (h *header) control() bool { return h.op >= opClose }
 
-// deflates notes the reserved bits of the first byte, and tells whether they
-// are the one that marks a compressed message where one begins.
-func (h *header) deflates(first byte) bool {
-	h.deflated = first&reservedBit == deflatedBit && (h.op == opText || h.op == opBinary)
+// deflates tells whether the reserved bits of the first byte are the one that
+// marks a compressed message, where one begins and it was agreed to; and notes it.
+func (h *header) deflates(deflate bool, first byte) bool {
+	h.deflated = deflate && first&reservedBit == deflatedBit && (h.op == opText || h.op == opBinary)
 	return h.deflated
 }
 
@@ -62,8 +62,8 @@ func opcode(text bool) byte {
 
 // mayHave tells whether the frame may have more bytes than a message, because
 // that is compressed. That of a continuation shows later.
-func (h *header) mayHave(size, maxSize int) bool {
-	return (h.deflated || h.op == opContinuation) && size <= mostDeflated(maxSize)
+func (h *header) mayHave(deflate bool, size, maxSize int) bool {
+	return deflate && (h.deflated || h.op == opContinuation) && size <= mostDeflated(maxSize)
 }
 
 func violation(reason string) *CloseError { return &CloseError{CloseProtocol, reason} }
@@ -77,7 +77,7 @@ func parseHeader(b []byte, masked, deflate bool, maxSize int) (h header, fault *
 	h.op, h.fin = b[0]&opBits, b[0]&finBit != 0
 	length := b[1] & lengthBits
 	switch {
-	case b[0]&reservedBit != 0 && (!deflate || !h.deflates(b[0])):
+	case b[0]&reservedBit != 0 && !h.deflates(deflate, b[0]):
 		return h, violation("reserved bits set")
 	case h.op > opPong || h.op > opBinary && h.op < opClose:
 		return h, violation("unknown opcode " + strconv.Itoa(int(h.op)))
@@ -109,7 +109,7 @@ func parseHeader(b []byte, masked, deflate bool, maxSize int) (h header, fault *
 			return h, violation("length is not minimal")
 		}
 	}
-	if size > math.MaxInt || !h.control() && int(size) > maxSize && (!deflate || !h.mayHave(int(size), maxSize)) {
+	if size > math.MaxInt || !h.control() && int(size) > maxSize && !h.mayHave(deflate, int(size), maxSize) {
 		return h, &CloseError{CloseTooBig, "message too big"}
 	}
 	h.size = int(size)
