@@ -63,7 +63,7 @@ func sizes() (all []rfcCase) {
 		send = append(send, clientFrame(fin|opMore, nil))
 		all = append(all, wellFormed(fmt.Sprintf("%d bytes in fragments of %d", len(p), part), []got{echoed(string(p))}, send...))
 	}
-	single := strings.Repeat("*", wire.MaxFragments/2)
+	single := strings.Repeat("*", 4096)
 	all = append(all, wellFormed("fragments of 1 byte", []got{echoed(single)},
 		append(append([][]byte{clientFrame(opText, nil)}, pieces(single, 1)...), clientFrame(fin|opMore, nil))...))
 	var bytewise [][]byte
