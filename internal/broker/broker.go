@@ -35,7 +35,7 @@ type Config struct {
 	// 16 MiB.
 	TailBytes int
 	// Retention rules; the first that matches a stream counts. Without a rule a
-	// stream is kept for ever.
+	// stream is kept for ever. SetRetention replaces them.
 	Retention []Rule
 	// RetentionInterval is how often they are applied; a minute.
 	RetentionInterval time.Duration
@@ -50,6 +50,7 @@ type Broker struct {
 	log   backend.Log
 	queue *queue
 	feeds *feeds
+	rules atomic.Pointer[[]Rule]
 	stats counters
 
 	mu       sync.Mutex
@@ -72,13 +73,15 @@ func New(cfg Config) *Broker {
 	l.Subscriptions = cmp.Or(l.Subscriptions, 1000)
 	l.HistoryMessages = cmp.Or(l.HistoryMessages, 1000)
 	l.DedupWindow = cmp.Or(l.DedupWindow, 24*time.Hour)
-	return &Broker{
+	b := &Broker{
 		cfg:      cfg,
 		log:      cfg.Log,
 		queue:    newQueue(cfg.QueueBytes),
 		feeds:    newFeeds(cfg.TailBytes),
 		sessions: map[*Session]struct{}{},
 	}
+	b.SetRetention(cfg.Retention)
+	return b
 }
 
 // Limits returns the limits in force.

@@ -423,4 +423,14 @@ func TestRetention(t *testing.T) {
 			t.Errorf("%s keeps %d, want %d (%v)", stream, n, want, err)
 		}
 	}
+	b.SetRetention([]broker.Rule{{Stream: "keep", Messages: 4}})
+	publishN(t, b, "/a/b", 10)
+	if err := b.Retain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for stream, want := range map[parley.Stream]int{"keep": 4, "a": 13} {
+		if n, err := b.Count(t.Context(), stream); err != nil || n != want {
+			t.Errorf("with other rules %s keeps %d, want %d (%v)", stream, n, want, err)
+		}
+	}
 }

@@ -22,11 +22,12 @@ func (r Rule) matches(s parley.Stream) bool {
 	return r.Stream == string(s) || r.Stream == "*" && !s.Topic().Reserved()
 }
 
+// SetRetention makes other rules take the place of Config.Retention, from the
+// next time on that retention is applied. The slice belongs to the broker.
+func (b *Broker) SetRetention(rules []Rule) { b.rules.Store(&rules) }
+
 // retain applies the rules now and then.
 func (b *Broker) retain(ctx context.Context) {
-	if len(b.cfg.Retention) == 0 {
-		return
-	}
 	tick := time.NewTicker(b.cfg.RetentionInterval)
 	defer tick.Stop()
 	for {
@@ -53,11 +54,15 @@ func (b *Broker) Trim(ctx context.Context, s parley.Stream, r backend.Retention)
 
 // Retain applies the retention rules to all streams now.
 func (b *Broker) Retain(ctx context.Context) error {
+	rules := *b.rules.Load()
+	if len(rules) == 0 {
+		return nil
+	}
 	for s, err := range b.log.Streams(ctx) {
 		if err != nil {
 			return err
 		}
-		for _, r := range b.cfg.Retention {
+		for _, r := range rules {
 			if !r.matches(s) {
 				continue
 			}

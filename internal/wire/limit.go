@@ -9,21 +9,29 @@ import (
 // Limit accepts from l and closes at once what exceeds total connections, or
 // perAddress from one address; 0 is no limit. An IPv6 address counts as its /64
 // network, which is what one subscriber has.
-func Limit(l *net.TCPListener, total, perAddress int) net.Listener {
-	return &limiter{TCPListener: l, total: total, perAddress: perAddress, counts: make(map[netip.Addr]int)}
+func Limit(l *net.TCPListener, total, perAddress int) *Limiter {
+	return &Limiter{TCPListener: l, counts: make(map[netip.Addr]int), total: total, perAddress: perAddress}
 }
 
-type limiter struct {
+// Limiter is a listener whose connections are bounded.
+type Limiter struct {
 	*net.TCPListener
-	total, perAddress int
 
-	mu     sync.Mutex
-	open   int
-	counts map[netip.Addr]int // only with perAddress
+	mu                sync.Mutex // guards what follows
+	total, perAddress int
+	open              int
+	counts            map[netip.Addr]int
+}
+
+// Set replaces the limits for those who come from now on; nobody is closed.
+func (l *Limiter) Set(total, perAddress int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total, l.perAddress = total, perAddress
 }
 
 // Accept returns the next connection that is within the limits.
-func (l *limiter) Accept() (net.Conn, error) {
+func (l *Limiter) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.AcceptTCP()
 		if err != nil {
@@ -37,26 +45,21 @@ func (l *limiter) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *limiter) take(from netip.Addr) bool {
+func (l *Limiter) take(from netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total > 0 && l.open >= l.total || l.perAddress > 0 && l.counts[from] >= l.perAddress {
 		return false
 	}
 	l.open++
-	if l.perAddress > 0 {
-		l.counts[from]++
-	}
+	l.counts[from]++
 	return true
 }
 
-func (l *limiter) giveBack(from netip.Addr) {
+func (l *Limiter) giveBack(from netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
-	if l.perAddress == 0 {
-		return
-	}
 	if l.counts[from]--; l.counts[from] == 0 {
 		delete(l.counts, from)
 	}
@@ -66,7 +69,7 @@ func (l *limiter) giveBack(from netip.Addr) {
 type limited struct {
 	*net.TCPConn
 	from netip.Addr
-	by   *limiter
+	by   *Limiter
 	once sync.Once
 }
 

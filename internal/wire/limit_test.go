@@ -97,3 +97,32 @@ func TestLimitPerAddress(t *testing.T) {
 	a.Close()
 	eventually(t, func() bool { return !refused(t, from(t, "127.0.0.1", s.addr)) })
 }
+
+// TestLimitSet: other limits hold for those who come from then on, also where
+// there was none per address; nobody is closed.
+func TestLimitSet(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter := wire.Limit(l.(*net.TCPListener), 2, 0)
+	s := serveOn(t, limiter, &wire.Config{}, echo)
+	a, b := from(t, "127.0.0.1", s.addr), from(t, "127.0.0.1", s.addr)
+	if refused(t, a) || refused(t, b) {
+		t.Fatal("refused within the limit")
+	}
+	limiter.Set(4, 2)
+	if !refused(t, from(t, "127.0.0.1", s.addr)) {
+		t.Error("those who were there do not count for the limit per address")
+	}
+	if refused(t, from(t, "127.0.0.2", s.addr)) {
+		t.Error("refused within the new limit")
+	}
+	limiter.Set(1, 0)
+	if !refused(t, from(t, "127.0.0.3", s.addr)) {
+		t.Error("the lower limit does not hold")
+	}
+	b.Close()
+	a.Close()
+}
