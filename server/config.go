@@ -8,7 +8,7 @@ import (
 )
 
 // Config says how a server runs. Start from [Default] and change what differs;
-// [New] checks the whole. Every field but Logger is also a setting that flags,
+// [New] checks the whole. Every field but Logger and Log.Var is also a setting that flags,
 // the environment and a file can give, see [Settings] and [Load].
 type Config struct {
 	HTTP      HTTP
@@ -16,6 +16,9 @@ type Config struct {
 	Limits    Limits
 	Retention []Retention
 	Log       Log
+	// Profile is "cpu", "mem" or "block" for a profile that is written to the
+	// working directory when the server stops; empty for none.
+	Profile string
 	// Drain bounds how long a stopping server takes to say goodbye and to
 	// finish what it has begun.
 	Drain time.Duration
@@ -37,6 +40,8 @@ type HTTP struct {
 	// Origins are the web origins, such as https://chat.example, whose pages
 	// may connect in addition to the server's own.
 	Origins []string
+	// Gobbler serves the Gobbler protocol over WebSocket.
+	Gobbler bool
 	// GobblerPrefix is where the Gobbler protocol is served; it begins and
 	// ends with a slash.
 	GobblerPrefix string
@@ -73,8 +78,11 @@ type TLS struct {
 type Storage struct {
 	// Kind is "file", or "memory": nothing outlives the process.
 	Kind string
+	// Records is where the server's own records are kept: as Kind, or empty for
+	// the same as Kind.
+	Records string
 	// Path is the directory of the store, made with mode 0700 when missing.
-	// It is not used in memory.
+	// It is not used when all is in memory.
 	Path string
 }
 
@@ -113,9 +121,13 @@ type Log struct {
 	// Format is "text", "json", "logstash" (JSON with the names of fields that
 	// the Gobbler server had), or "auto": text on a terminal, otherwise JSON.
 	Format string
-	// Environment is where the server runs, such as "prod". It is only shown in
-	// the log, in the format logstash.
+	// Environment is where the server runs: "dev", "int", "pre" or "prod". It is
+	// only shown in the log. Empty is not shown, and "dev" in the format
+	// logstash.
 	Environment string
+	// Var, when it is not nil, holds the level of the loggers made by Logger,
+	// so that it can change. It is not a setting.
+	Var *slog.LevelVar
 }
 
 // The formats of the log.
@@ -126,12 +138,20 @@ const (
 	LogLogstash = "logstash"
 )
 
+// The profiles.
+const (
+	ProfileCPU    = "cpu"
+	ProfileMemory = "mem"
+	ProfileBlock  = "block"
+)
+
 // Default is a server on 127.0.0.1:8080 with its store in ./parley-data, that
 // keeps topics for ever.
 func Default() Config {
 	return Config{
 		HTTP: HTTP{
 			Listen:        "127.0.0.1:8080",
+			Gobbler:       true,
 			GobblerPrefix: "/stream/",
 			Health:        "/admin/healthcheck",
 			Prometheus:    "/admin/metrics",
@@ -143,7 +163,7 @@ func Default() Config {
 		},
 		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
 		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
-		Log:     Log{Level: slog.LevelInfo, Format: LogAuto, Environment: "dev"},
+		Log:     Log{Level: slog.LevelInfo, Format: LogAuto},
 		Drain:   10 * time.Second,
 	}
 }

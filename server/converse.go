@@ -71,10 +71,10 @@ func (s *Server) gobblerDialect() *dialect {
 	}
 }
 
+// wireConfig is what connections have in common; [Server.conns] adds what can
+// be reloaded.
 func (s *Server) wireConfig(maxFrame int) *wire.Config {
-	return &wire.Config{
-		Keeper: &s.keeper, Policy: s.policy, MaxFrame: maxFrame, WriteTimeout: s.cfg.HTTP.WriteTimeout, Compression: s.cfg.HTTP.Compression,
-	}
+	return &wire.Config{Keeper: &s.keeper, MaxFrame: maxFrame, Compression: s.cfg.HTTP.Compression}
 }
 
 // upgrade makes a conversation of an HTTP request. It runs on in a goroutine of
@@ -82,6 +82,7 @@ func (s *Server) wireConfig(maxFrame int) *wire.Config {
 // net/http keeps the request and its buffers until this function returns. ctx is
 // the conversation's.
 func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
+	conns := s.conns(d.wire)
 	return func(w http.ResponseWriter, r *http.Request) {
 		from := network(r.RemoteAddr)
 		if err := s.sessions.admit(from); err != nil {
@@ -94,7 +95,7 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		conn, err := wire.Upgrade(w, r, d.wire)
+		conn, err := wire.Upgrade(w, r, conns.Load())
 		if err != nil {
 			s.sessions.leave(from)
 			s.count.refused("upgrade")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/parley-im/parley/internal/protocol"
@@ -18,6 +19,12 @@ func (s *Server) Converse(ctx context.Context, c protocol.Conversation) {
 // Panics is how many panics were survived.
 func (s *Server) Panics() int64 { return s.count.panics.Load() }
 
+// Admit says whether a request may connect.
+func (s *Server) Admit(r *http.Request) error { return s.policy.Check(r) }
+
+// Retain applies the retention rules now.
+func (s *Server) Retain(ctx context.Context) error { return s.broker.Retain(ctx) }
+
 // SetReady pretends that the server is starting or stopping.
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 
@@ -29,6 +36,21 @@ func DiskLow(free, total int64) bool { return disk{free, total}.low() }
 // OnceASecond is what bounds how often a check runs.
 func OnceASecond(check func(context.Context) error) func(context.Context) error {
 	return onceASecond(check)
+}
+
+// EffectiveSecret is Effective where the only setting is token, a secret that may
+// be anything but "wrong".
+func EffectiveSecret(src Sources) (string, error) {
+	k := path()
+	k.parse = func(s string) (string, error) {
+		if s == "wrong" {
+			return "", errors.New("is wrong")
+		}
+		return s, nil
+	}
+	token := one("token", "a secret", k, func(c *Config) *string { return &c.Storage.Path })
+	token.Secret = true
+	return effective([]Setting{token}, src)
 }
 
 // Unwind runs steps, each a name and how long it takes, under a deadline.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -15,6 +16,9 @@ func (s *Server) Greeting() string {
 	fmt.Fprintf(&b, "  store      %s\n", s.describeStore())
 	fmt.Fprintf(&b, "  retention  %s\n", s.describeRetention())
 	fmt.Fprintf(&b, "  open mode  %s\n", s.describeOpenness())
+	if s.admin != nil {
+		fmt.Fprintf(&b, "  operators  %s\n", s.describeAdmin())
+	}
 	option := ""
 	if url != defaultURL {
 		option = " --server " + url
@@ -30,19 +34,29 @@ const defaultURL = "http://127.0.0.1:8080"
 func (s *Server) announce(ctx context.Context) {
 	s.logger.InfoContext(ctx, "serving", "url", s.URL(), "version", version, "store", s.describeStore(), "retention", s.describeRetention())
 	s.logger.WarnContext(ctx, "open mode", "open", s.describeOpenness())
+	if s.cfg.HTTP.AdminOpen && s.admin != nil {
+		s.logger.WarnContext(ctx, "open mode for operators", "open", s.describeAdmin())
+	}
 }
 
 func (s *Server) describeStore() string {
-	if s.store.dir == "" {
-		return "in memory: messages are lost when the server stops"
+	records := ""
+	if s.store.records != s.store.DB {
+		records = "; the server's records are in " + cmp.Or(s.cfg.Storage.Records, s.cfg.Storage.Kind)
+		if s.cfg.Storage.Records == StorageFile {
+			records += " " + s.cfg.Storage.Path
+		}
 	}
-	return s.store.dir
+	if s.store.dir == "" {
+		return "in memory: messages are lost when the server stops" + records
+	}
+	return s.store.dir + records
 }
 
 func (s *Server) describeRetention() string {
-	rules := make([]string, len(s.cfg.Retention))
+	rules := make([]string, len(s.config().Retention))
 	everything := false
-	for i, r := range s.cfg.Retention {
+	for i, r := range s.config().Retention {
 		rules[i] = r.String()
 		everything = everything || r.Stream == everyStream
 	}
@@ -53,6 +67,13 @@ func (s *Server) describeRetention() string {
 		return strings.Join(rules, ", ") + "; other topics are kept for ever"
 	}
 	return strings.Join(rules, ", ")
+}
+
+func (s *Server) describeAdmin() string {
+	if s.cfg.HTTP.AdminOpen {
+		return "NO AUTHENTICATION: anybody who reaches " + s.admin.Addr().String() + " may look at everything and purge"
+	}
+	return s.AdminURL() + ", for programs on this machine"
 }
 
 func (s *Server) describeOpenness() string {

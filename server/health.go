@@ -41,11 +41,12 @@ func (s *Server) readiness() httpapi.Check {
 // storeWritable writes a record and waits until it is on disk.
 func (s *Server) storeWritable(ctx context.Context) error {
 	const key = "server/health"
-	old, err := s.store.Get(ctx, key)
+	db := s.store.DB // that of the messages, wherever records are
+	old, err := db.Get(ctx, key)
 	if err != nil && !errors.Is(err, parley.ErrNotFound) {
 		return err
 	}
-	_, err = s.store.Put(ctx, backend.Record{Key: key, Value: []byte(time.Now().UTC().Format(time.RFC3339)), Rev: old.Rev})
+	_, err = db.Put(ctx, backend.Record{Key: key, Value: []byte(time.Now().UTC().Format(time.RFC3339)), Rev: old.Rev})
 	return err
 }
 

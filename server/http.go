@@ -9,8 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/parley-im/parley/internal/wire"
 )
 
 // How long a plain request may take. The profiles of pprof take half a minute.
@@ -19,12 +17,12 @@ const (
 	writeTimeout = 90 * time.Second
 )
 
-// newHTTP is a server of routes, for the hosts that policy admits.
-func (s *Server) newHTTP(policy *wire.Policy, routes http.Handler) *http.Server {
+// newHTTP is a server of routes, for the hosts that checkHost admits.
+func (s *Server) newHTTP(checkHost func(string) error, routes http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // a WebSocket needs HTTP/1.1
 	return &http.Server{
-		Handler:           s.guard(policy, http.NewCrossOriginProtection().Handler(routes)),
+		Handler:           s.guard(checkHost, http.NewCrossOriginProtection().Handler(routes)),
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -49,12 +47,12 @@ func (s *Server) metricsHandler() http.Handler {
 // guard refuses requests for a Host that is not this machine while the server is
 // for this machine only (see wire.Policy), and keeps a panic from costing more
 // than its request.
-func (s *Server) guard(policy *wire.Policy, next http.Handler) http.Handler {
+func (s *Server) guard(checkHost func(string) error, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.survive(r.Context(), func() {
 			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		})
-		if err := policy.CheckHost(r.Host); err != nil {
+		if err := checkHost(r.Host); err != nil {
 			s.count.refused("host")
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return

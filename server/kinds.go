@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -64,16 +65,16 @@ func origin() kind[string] {
 // endpoint is the path of one route, or empty for none.
 func endpoint() kind[string] {
 	return kind[string]{
-		value: "PATH", allowed: "a path below /admin/, or empty for none", format: asIs,
+		value: "PATH", allowed: "a path such as /admin/health or /health that nothing else has, or empty for none", format: asIs,
 		parse: func(s string) (string, error) {
 			if s == "" {
 				return s, nil
 			}
-			if !strings.HasPrefix(s, "/admin/") || !cleanPath(s) {
+			if !cleanPath(s) {
 				return "", errors.New("is not such a path")
 			}
-			for _, taken := range []string{readyPath, topicsPath, debugPath} {
-				if s == taken || strings.HasPrefix(s, taken+"/") {
+			for _, taken := range takenPaths() {
+				if below(s, taken) {
 					return "", errors.New("is taken")
 				}
 			}
@@ -82,15 +83,24 @@ func endpoint() kind[string] {
 	}
 }
 
+// takenPaths are those that are not settings, with all below them. The routes of
+// one package have one line.
+func takenPaths() []string {
+	return []string{"/v1", "/api", "/debug", readyPath, topicsPath, debugPath, "/admin/router"}
+}
+
+// below reports whether a path is another one or below it.
+func below(path, other string) bool { return path == other || strings.HasPrefix(path, other+"/") }
+
 // prefix is a path that a protocol is served below.
 func prefix() kind[string] {
 	return kind[string]{
-		value: "PATH", allowed: "a path that begins and ends with a slash, such as /stream/, outside /admin/ and /v1/", format: asIs,
+		value: "PATH", allowed: "a path that begins and ends with a slash, such as /stream/, outside /admin/, /api/, /debug/ and /v1/", format: asIs,
 		parse: func(s string) (string, error) {
 			if len(s) < 3 || !strings.HasSuffix(s, "/") || !cleanPath(strings.TrimSuffix(s, "/")) {
 				return "", errors.New("is not such a path")
 			}
-			if strings.HasPrefix(s, "/admin/") || strings.HasPrefix(s, "/v1/") {
+			if root, _, _ := strings.Cut(s[1:], "/"); slices.Contains([]string{"admin", "api", "debug", "v1"}, root) {
 				return "", errors.New("is taken")
 			}
 			return s, nil
@@ -154,11 +164,54 @@ func choice(words ...string) kind[string] {
 	}
 }
 
-// level is a level of the log.
+// messageStore is where messages are kept.
+func messageStore() kind[string] {
+	k := choice(StorageFile, StorageMemory)
+	return instead(k, map[string]string{
+		"none": noHistory, "": noHistory,
+	})
+}
+
+const noHistory = "a server always keeps messages; --ms memory with --retention '*=bytes:64MiB' writes none to disk and keeps few"
+
+// recordStore is where records are kept.
+func recordStore() kind[string] {
+	k := optional(choice(StorageFile, StorageMemory))
+	k.allowed = "file, memory; or empty for where messages are kept"
+	return instead(k, map[string]string{"postgres": "records are kept in the store itself"})
+}
+
+// instead is k, but values that meant something to the Gobbler server are
+// answered by what to use in their place.
+func instead(k kind[string], answers map[string]string) kind[string] {
+	parse := k.parse
+	k.parse = func(s string) (string, error) {
+		if answer, ok := answers[s]; ok {
+			return "", fmt.Errorf("is not supported: %s", answer)
+		}
+		return parse(s)
+	}
+	return k
+}
+
+// environment is the name of an environment, long or short; it is kept short.
+func environment() kind[string] {
+	long := map[string]string{"development": "dev", "integration": "int", "preproduction": "pre", "production": "prod"}
+	k := optional(choice("dev", "int", "pre", "prod"))
+	k.allowed = "dev, int, pre, prod, their long names such as production; or empty for none"
+	parse := k.parse
+	k.parse = func(s string) (string, error) { return parse(cmp.Or(long[s], s)) }
+	return k
+}
+
+// level is a level of the log, also by the names that the Gobbler server had.
 func level() kind[slog.Level] {
-	levels := map[string]slog.Level{"error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo, "debug": slog.LevelDebug}
+	levels := map[string]slog.Level{
+		"error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo, "debug": slog.LevelDebug,
+		"panic": slog.LevelError, "fatal": slog.LevelError, "warning": slog.LevelWarn,
+	}
 	return kind[slog.Level]{
-		value: "error|warn|info|debug", allowed: "error, warn, info, debug",
+		value: "error|warn|info|debug", allowed: "error, warn, info, debug; also warning, and panic and fatal for error",
 		parse: func(s string) (slog.Level, error) {
 			l, ok := levels[s]
 			if !ok {

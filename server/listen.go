@@ -104,7 +104,7 @@ func (s *Server) serveClients(ctx context.Context) error {
 	serving, ctx := errgroup.WithContext(ctx) // when one listener fails, both stop
 	if s.secure != nil {
 		serving.Go(func() error {
-			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(&s.policy, routes))
+			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(s.policy.CheckHost, routes))
 		})
 	}
 	if s.plain != nil {
@@ -112,14 +112,19 @@ func (s *Server) serveClients(ctx context.Context) error {
 		if s.redirects() {
 			plain = s.redirectRoutes()
 		}
-		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(&s.policy, plain)) })
+		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(s.policy.CheckHost, plain)) })
 	}
 	return serving.Wait()
 }
 
 // limited bounds the connections of a listener for clients.
 func (s *Server) limited(l *net.TCPListener) net.Listener {
-	return wire.Limit(l, aboveLimit(s.cfg.HTTP.Connections), aboveLimit(s.cfg.HTTP.PerAddress))
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	h := s.config().HTTP
+	limiter := wire.Limit(l, aboveLimit(h.Connections), aboveLimit(h.PerAddress))
+	s.live.limiters = append(s.live.limiters, limiter)
+	return limiter
 }
 
 // operatorConnections bounds the connections of the operators' listener.
@@ -129,7 +134,7 @@ const operatorConnections = 256
 // see how the server stops.
 func (s *Server) serveOperators(ctx context.Context) error {
 	policy := wire.Policy{Open: !s.cfg.HTTP.AdminOpen}
-	return s.serve(ctx, wire.Limit(s.admin, operatorConnections, 0), s.newHTTP(&policy, s.operatorRoutes()))
+	return s.serve(ctx, wire.Limit(s.admin, operatorConnections, 0), s.newHTTP(policy.CheckHost, s.operatorRoutes()))
 }
 
 // serve answers HTTP until ctx ends, and then waits for requests in hand.
@@ -140,7 +145,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, server *http.Server)
 	defer cancel()
 	stopping.Go(func() {
 		<-served.Done()
-		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain/4)
+		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config().Drain/4)
 		defer cancel()
 		if server.Shutdown(patient) != nil {
 			_ = server.Close() // who is still busy has had its time

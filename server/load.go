@@ -1,8 +1,9 @@
 package server
 
 import (
+	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // Sources are what a configuration is read from. A later source wins: the
-// defaults, the file, the environment, the flags.
+// defaults, the file, the environment (GUBLE_, GOBBLER_, PARLEY_), the flags.
 type Sources struct {
 	// File is the path of a YAML file, or empty.
 	File string
@@ -67,6 +68,7 @@ type given struct {
 // loader collects what sources say and what is wrong with it.
 type loader struct {
 	settings []Setting
+	config   Config
 	// last holds, by key, what the strongest source so far says.
 	last   map[string]given
 	faults []Fault
@@ -75,29 +77,43 @@ type loader struct {
 // Load reads a configuration and checks it. The error is a *ConfigError that
 // lists all faults of all sources.
 func Load(src Sources) (Config, error) {
-	l := &loader{settings: Settings(), last: make(map[string]given)}
-	c := Default()
-	l.file(&c, src.File)
-	l.environ(&c, src.Environ)
-	l.flags(&c, src.Flags)
-	for _, f := range c.faults() {
+	l, err := load(Settings(), src)
+	if err != nil {
+		return Config{}, err
+	}
+	return l.config, nil
+}
+
+// load reads all sources of some settings, the weakest first.
+func load(settings []Setting, src Sources) (*loader, error) {
+	l := &loader{settings: settings, config: Default(), last: make(map[string]given)}
+	l.file(src.File)
+	l.environ(src)
+	l.flags(src.Flags)
+	for _, f := range l.config.faults() {
 		if g, ok := l.last[f.Key]; ok {
 			f.Source = g.source
 		}
 		l.faults = append(l.faults, f)
 	}
 	if len(l.faults) > 0 {
-		return Config{}, &ConfigError{Faults: l.faults}
+		return nil, &ConfigError{Faults: l.faults}
 	}
-	return c, nil
+	return l, nil
 }
+
+// errHidden is a secret that Effective has hidden.
+var errHidden = errors.New("stands for a secret that was hidden")
 
 // apply sets one setting from one source. Weaker sources are parsed too, so
 // that a fault in a file shows even where a flag overrides it.
-func (l *loader) apply(c *Config, s Setting, g given) {
-	errs := s.set(c, g.values)
+func (l *loader) apply(s Setting, g given) {
+	errs := s.set(&l.config, g.values)
+	if s.Secret && slices.Contains(g.values, hidden) {
+		errs = []error{errHidden}
+	}
 	for _, err := range errs {
-		l.faults = append(l.faults, Fault{Key: s.Key, Source: g.source, Problem: err.Error()})
+		l.faults = append(l.faults, Fault{Key: s.Key, Source: g.source, Problem: s.problem(err)})
 	}
 	if len(errs) == 0 {
 		l.last[s.Key] = g
@@ -105,7 +121,7 @@ func (l *loader) apply(c *Config, s Setting, g given) {
 }
 
 // flags applies the flags, in the order of the table.
-func (l *loader) flags(c *Config, flags map[string][]string) {
+func (l *loader) flags(flags map[string][]string) {
 	for _, s := range l.settings {
 		values, ok := flags[s.Flag()]
 		if !ok {
@@ -114,29 +130,73 @@ func (l *loader) flags(c *Config, flags map[string][]string) {
 		if !s.Repeatable {
 			values = values[len(values)-1:]
 		}
-		l.apply(c, s, given{source: "flag --" + s.Flag(), values: values})
+		source := "flag --" + s.Flag()
+		if s.Secret && s.Instead == "" {
+			l.faults = append(l.faults, Fault{Key: s.Key, Source: source, Problem: "everybody on this machine sees a command line, " +
+				"so it may hold no secret; allowed: " + s.Env() + " in the environment, or the file"})
+			continue
+		}
+		l.apply(s, given{source: source, values: values})
 	}
 }
 
-// environ applies the environment and refuses variables that mean nothing.
-func (l *loader) environ(c *Config, environ []string) {
-	for _, entry := range slices.Sorted(slices.Values(environ)) {
+// environ applies the environment and refuses variables that mean nothing. Of a
+// variable that is there twice the first counts, as for everybody.
+func (l *loader) environ(src Sources) {
+	env := make(map[string]string)
+	for _, entry := range src.Environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, envPrefix) || othersVariable(name) {
-			continue
+		if _, twice := env[name]; !twice {
+			env[name] = value
 		}
-		source := "environment " + name
-		i := slices.IndexFunc(l.settings, func(s Setting) bool { return s.Env() == name })
-		if i < 0 {
-			l.faults = append(l.faults, Fault{Source: source, Problem: "no such setting; \"parley serve --help\" lists them"})
-			continue
-		}
-		values := []string{value}
-		if l.settings[i].Repeatable {
-			values = strings.Fields(value)
-		}
-		l.apply(c, l.settings[i], given{source: source, values: values})
 	}
+	known := make(map[string]bool)
+	for _, s := range l.settings {
+		known[s.Env()] = true
+		_, flag := src.Flags[s.Flag()]
+		name, found := s.variable(env, !flag)
+		if !found {
+			continue
+		}
+		values := []string{env[name]}
+		if s.Repeatable {
+			values = strings.Fields(env[name])
+		}
+		l.apply(s, given{source: "environment " + name, values: values})
+	}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if strings.HasPrefix(name, envPrefix) && !known[name] && !othersVariable(name) {
+			l.faults = append(l.faults, Fault{Source: "environment " + name, Problem: "no such setting" + l.meant(name)})
+		}
+	}
+}
+
+// variable is the name of the variable that gives the setting. Those of the
+// Gobbler server come last, and with old false do not count: they are not even
+// looked at when something stronger gives the setting, for whoever overrides one
+// may leave it to that server. Empty they are not set.
+func (s Setting) variable(env map[string]string, old bool) (string, bool) {
+	if _, ok := env[s.Env()]; ok {
+		return s.Env(), true
+	}
+	for _, name := range s.Fallbacks {
+		if old && env[name] != "" {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// meant says what a variable that does not exist may have meant.
+func (l *loader) meant(name string) string {
+	for _, s := range l.settings {
+		for _, old := range s.Fallbacks {
+			if strings.HasSuffix(old, "_"+strings.TrimPrefix(name, envPrefix)) {
+				return "; it is " + s.Env()
+			}
+		}
+	}
+	return "; \"parley serve --help\" lists them"
 }
 
 // othersVariable reports whether a variable is not for the server although its
@@ -153,21 +213,4 @@ func othersVariable(name string) bool {
 		}
 	}
 	return false
-}
-
-// file applies a YAML file.
-func (l *loader) file(c *Config, name string) {
-	if name == "" {
-		return
-	}
-	text, err := os.ReadFile(name) //nolint:gosec // whoever starts the server names the file
-	if err != nil {
-		l.faults = append(l.faults, Fault{Source: "file " + name, Problem: err.Error()})
-		return
-	}
-	lines, faults := readYAML(name, text, l.settings)
-	l.faults = append(l.faults, faults...)
-	for _, line := range lines {
-		l.apply(c, line.setting, line.given)
-	}
 }

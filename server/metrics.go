@@ -13,7 +13,7 @@ import (
 
 // What an operator asks, and the metrics that answer:
 //
-//	is it well?            ready, open_to_network, panics_total, failed_messages_total, build_info
+//	is it well?            ready, open_to_network, admin_open_to_network, panics_total, failed_messages_total, build_info
 //	who is connected?      connections, sessions, subscriptions, sessions_closed_total, connections_refused_total
 //	what is it doing?      published_*, delivered_messages_total, duplicate_…, conflicting_…, replays_total
 //	is it keeping up?      commit_duration_seconds, commits_total, publish_queue_bytes of _limit_bytes,
@@ -142,6 +142,8 @@ func edgeMetrics() []metric {
 		gauge("ready", "1 while clients are served.", func(s *snapshot) float64 { return flag(s.server.ready.Load()) }),
 		gauge("open_to_network", "1 when anybody on the network may use the server without authentication.",
 			func(s *snapshot) float64 { return flag(s.server.cfg.HTTP.OpenToNetwork) }),
+		gauge("admin_open_to_network", "1 when anybody on the network may look at everything and purge without authentication.",
+			func(s *snapshot) float64 { return flag(s.server.cfg.HTTP.AdminOpen && s.server.admin != nil) }),
 		labelled(prometheus.GaugeValue, "connections", "Open connections.", "protocol",
 			func(s *snapshot) map[string]int { return s.conns }),
 		labelled(prometheus.CounterValue, "sessions_closed_total", "Sessions that ended.", "reason",

@@ -70,6 +70,9 @@ func (s *Server) operatorRoutes() http.Handler {
 // clientRoutes are what clients use.
 func (s *Server) clientRoutes(ctx context.Context, mux *http.ServeMux) {
 	mux.Handle(nativePath, s.upgrade(ctx, s.nativeDialect()))
+	if !s.cfg.HTTP.Gobbler {
+		return
+	}
 	prefix := s.cfg.HTTP.GobblerPrefix
 	mux.Handle(prefix, s.upgrade(ctx, s.gobblerDialect()))
 	mux.Handle(strings.TrimSuffix(prefix, "/"), http.RedirectHandler(prefix, http.StatusMovedPermanently))

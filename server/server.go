@@ -35,11 +35,13 @@ type Server struct {
 	store       *store
 	broker      *broker.Broker
 	keeper      wire.Keeper
-	policy      wire.Policy
+	policy      policy
 	sessions    *sessions
 	talks       sync.WaitGroup // one for each conversation
 	count       counters
 	ready       atomic.Bool
+	profile     *profile // nil without one
+	live        live
 }
 
 // New checks cfg, opens the store, and listens; clients that connect are served
@@ -49,21 +51,22 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Logger == nil {
+		cfg.Log.Var = cmp.Or(cfg.Log.Var, new(slog.LevelVar))
+		cfg.Logger = cfg.Log.Logger(os.Stderr, false)
+	}
 	s := &Server{
 		cfg:      cfg,
-		logger:   cmp.Or(cfg.Logger, cfg.Log.Logger(os.Stderr, false)),
+		logger:   cfg.Logger,
 		keeper:   wire.Keeper{PingInterval: pingInterval, IdleTimeout: idleTimeout, MessageTimeout: messageTimeout},
 		sessions: newSessions(cfg.HTTP.Connections, cfg.HTTP.PerAddress),
 	}
-	s.policy.Open = !cfg.HTTP.OpenToNetwork
-	for _, text := range cfg.HTTP.Origins {
-		origin, err := wire.ParseOrigin(text)
-		if err != nil {
-			return nil, fmt.Errorf("server: origin %q: %w", text, err)
-		}
-		s.policy.Origins = append(s.policy.Origins, origin)
+	s.live.config.Store(&cfg)
+	admitted, err := policyOf(&cfg)
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	s.policy.Store(admitted)
 	if cfg.HTTP.TLS.Listen != "" {
 		if s.certificate, err = openCertificate(cfg.HTTP.TLS, s.logger); err != nil {
 			return nil, err
@@ -75,31 +78,41 @@ func New(cfg Config) (*Server, error) {
 	if s.listeners, err = listen(&cfg.HTTP); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
+	if cfg.Profile != "" {
+		if s.profile, err = startProfile(cfg.Profile); err != nil {
+			return nil, errors.Join(err, s.close(), s.store.Close())
+		}
+	}
 	s.broker = broker.New(s.brokerConfig())
 	return s, nil
 }
 
-// brokerConfig translates the configuration. The rule for every stream comes
-// last, because the first that matches counts.
+// brokerConfig translates the configuration.
 func (s *Server) brokerConfig() broker.Config {
-	c := broker.Config{
+	return broker.Config{
 		Log:        s.store,
 		Logger:     s.logger,
 		Limits:     broker.Limits{MessageBytes: int(s.cfg.Limits.Message)},
 		QueueBytes: int(s.cfg.Limits.PublishQueue),
 		TailBytes:  int(s.cfg.Limits.Tail),
+		Retention:  rulesOf(s.cfg.Retention),
 	}
-	var last []broker.Rule
-	for _, r := range s.cfg.Retention {
+}
+
+// rulesOf translates the configured retention rules; this is the one place they
+// come from. The rule for every stream comes last, because the first that
+// matches counts.
+func rulesOf(configured []Retention) []broker.Rule {
+	var rules, last []broker.Rule
+	for _, r := range configured {
 		rule := broker.Rule{Stream: string(r.Stream), Age: r.Age, Bytes: r.Bytes, Messages: int(r.Messages)}
 		if r.Stream == everyStream {
 			last = append(last, rule)
 			continue
 		}
-		c.Retention = append(c.Retention, rule)
+		rules = append(rules, rule)
 	}
-	c.Retention = append(c.Retention, last...)
-	return c
+	return append(rules, last...)
 }
 
 // Run serves until ctx ends, then says goodbye to every client and stops, all
@@ -134,9 +147,12 @@ func (s *Server) Run(ctx context.Context) error {
 		s.logger.InfoContext(ctx, "stopping")
 	case err = <-failed:
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config().Drain)
 	defer cancel()
 	err = errors.Join(err, down.unwind(last, s.logger))
+	if s.profile != nil {
+		err = errors.Join(err, s.finishProfile(last))
+	}
 	if err == nil {
 		s.logger.InfoContext(ctx, "stopped")
 	}

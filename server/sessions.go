@@ -23,9 +23,9 @@ var (
 // sessions is who is connected. It decides who may come, and knows when all
 // have gone.
 type sessions struct {
-	total, perAddress int
-
 	mu        sync.Mutex // guards what follows
+	total     int
+	atOnce    int // from one address
 	stopping  bool
 	open      int
 	byAddress map[netip.Addr]int
@@ -35,9 +35,16 @@ type sessions struct {
 
 func newSessions(total, perAddress int) *sessions {
 	return &sessions{
-		total: total, perAddress: perAddress,
+		total: total, atOnce: perAddress,
 		byAddress: make(map[netip.Addr]int), conns: make(map[wire.Conn]string), gone: make(chan struct{}),
 	}
+}
+
+// limit replaces the bounds for those who come from now on.
+func (s *sessions) limit(total, perAddress int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total, s.atOnce = total, perAddress
 }
 
 // admit makes room for a connection from addr; leave gives it back.
@@ -49,7 +56,7 @@ func (s *sessions) admit(addr netip.Addr) error {
 		return errStopping
 	case s.open >= s.total:
 		return errFull
-	case s.byAddress[addr] >= s.perAddress:
+	case s.byAddress[addr] >= s.atOnce:
 		return errFullForYou
 	}
 	s.open++

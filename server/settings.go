@@ -2,6 +2,7 @@ package server
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/parley-im/parley"
@@ -14,9 +15,34 @@ const (
 )
 
 // Settings are all settings in the order in which help and documentation list
-// them.
+// them; those that only say what to use instead come last.
 func Settings() []Setting {
-	return append(append(httpSettings(), storeSettings()...), runSettings()...)
+	settings := slices.Concat(
+		grouped("Network", httpSettings()),
+		grouped("Store", storeSettings()),
+		grouped("Running", runSettings()),
+		absentSettings(),
+	)
+	reloaded := reloadedKeys()
+	old := oldNames()
+	for i := range settings {
+		s := &settings[i]
+		s.Reloaded = slices.Contains(reloaded, s.Key)
+		if name := old[s.Key]; name != "" {
+			for _, prefix := range oldPrefixes() {
+				s.Fallbacks = append(s.Fallbacks, prefix+name)
+			}
+		}
+	}
+	return settings
+}
+
+// grouped puts settings under a heading.
+func grouped(group string, settings []Setting) []Setting {
+	for i := range settings {
+		settings[i].Group = group
+	}
+	return settings
 }
 
 func httpSettings() []Setting {
@@ -33,6 +59,8 @@ func httpSettings() []Setting {
 			func(c *Config) *bool { return &c.HTTP.OpenToNetwork }),
 		list("allow-origin", "web origin whose pages may connect, besides the server's own", origin(),
 			func(c *Config) *[]string { return &c.HTTP.Origins }),
+		toggle("ws", "serve the Gobbler protocol over WebSocket",
+			func(c *Config) *bool { return &c.HTTP.Gobbler }),
 		one("ws-prefix", "path of the Gobbler protocol", prefix(),
 			func(c *Config) *string { return &c.HTTP.GobblerPrefix }),
 		one("health-endpoint", "path of the health check", endpoint(),
@@ -60,8 +88,10 @@ func httpSettings() []Setting {
 
 func storeSettings() []Setting {
 	return []Setting{
-		one("ms", "where messages are kept", choice(StorageFile, StorageMemory),
+		one("ms", "where messages are kept", messageStore(),
 			func(c *Config) *string { return &c.Storage.Kind }),
+		one("kvs", "where the server's own records are kept; empty is where messages are", recordStore(),
+			func(c *Config) *string { return &c.Storage.Records }),
 		one("storage-path", "directory of the store", path(),
 			func(c *Config) *string { return &c.Storage.Path }),
 		list("retention", "what a stream keeps; without a rule it keeps everything", rule(),
@@ -81,6 +111,10 @@ func runSettings() []Setting {
 			func(c *Config) *slog.Level { return &c.Log.Level }),
 		one("log-format", "form of the log; auto is text on a terminal and JSON otherwise; logstash is JSON with the Gobbler server's names", choice(LogAuto, LogText, LogJSON, LogLogstash),
 			func(c *Config) *string { return &c.Log.Format }),
+		one("env", "name of the environment that the server runs in, for the log", environment(),
+			func(c *Config) *string { return &c.Log.Environment }),
+		one("profile", "profile that is written to the working directory when the server stops", optional(choice(ProfileCPU, ProfileMemory, ProfileBlock)),
+			func(c *Config) *string { return &c.Profile }),
 		one("drain-timeout", "longest time that stopping takes", duration(time.Second, time.Hour),
 			func(c *Config) *time.Duration { return &c.Drain }),
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +23,9 @@ type certificate struct {
 
 	// latest is what new connections get; established ones keep theirs.
 	latest atomic.Pointer[tls.Certificate]
-	// read is of which files latest was made; only the one who reloads uses it.
+
+	mu sync.Mutex // one at a time reloads; guards read
+	// read is of which files latest was made.
 	read [2]time.Time
 }
 
@@ -53,6 +56,12 @@ func (c *certificate) config() *tls.Config {
 // reload reads the files and uses what they hold from now on. When they are not
 // a pair, or the key is open to others, what was used before stays.
 func (c *certificate) reload() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reloadLocked()
+}
+
+func (c *certificate) reloadLocked() error {
 	times, err := c.times()
 	if err != nil {
 		return err
@@ -118,12 +127,14 @@ func (c *certificate) watch(ctx context.Context) error {
 // look reloads the certificate if its files have changed. A fault is logged
 // once: told is the last one.
 func (c *certificate) look(ctx context.Context, told error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	times, err := c.times()
 	if err == nil && times == c.read {
 		return nil
 	}
 	if err == nil {
-		err = c.reload()
+		err = c.reloadLocked()
 	}
 	switch {
 	case err == nil:

@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"net/netip"
+	"strings"
 )
 
 // Validate checks the whole configuration. The error is a *ConfigError that
@@ -20,7 +21,7 @@ func (c *Config) faults() []Fault {
 	add := func(key, problem string) { faults = append(faults, Fault{Key: key, Problem: problem}) }
 	for _, s := range Settings() {
 		for _, err := range s.check(c) {
-			add(s.Key, err.Error())
+			add(s.Key, s.problem(err))
 		}
 	}
 	c.listenFaults(add)
@@ -33,6 +34,9 @@ func (c *Config) faults() []Fault {
 	} {
 		if other := paths[e.path]; e.path != "" && other != "" {
 			add(e.key, quote(e.path)+" is the path of "+other+" too")
+		}
+		if gobbler := strings.TrimSuffix(c.HTTP.GobblerPrefix, "/"); c.HTTP.Gobbler && below(e.path, gobbler) {
+			add(e.key, quote(e.path)+" is within ws-prefix")
 		}
 		paths[e.path] = e.key
 	}

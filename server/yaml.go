@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -17,6 +19,9 @@ type fileLine struct {
 // the nodes, because only they know lines and repeated keys.
 func readYAML(name string, text []byte, settings []Setting) ([]fileLine, []Fault) {
 	at := func(n *yaml.Node) string { return fmt.Sprintf("file %s line %d", name, n.Line) }
+	if !utf8.Valid(text) || bytes.ContainsRune(text, 0) {
+		return nil, []Fault{{Source: "file " + name, Problem: "is not text in UTF-8"}}
+	}
 	var doc yaml.Node
 	if err := yaml.Load(text, &doc); err != nil {
 		return nil, []Fault{{Source: "file " + name, Problem: err.Error()}}
@@ -36,6 +41,8 @@ func readYAML(name string, text []byte, settings []Setting) ([]fileLine, []Fault
 		s, known := find(settings, key.Value)
 		values, problem := scalars(value, s.Repeatable)
 		switch {
+		case trick(key) != "":
+			problem = trick(key)
 		case !known:
 			problem = fmt.Sprintf("unknown key %s; \"parley serve --help\" lists them", quote(key.Value))
 		case first[key.Value] != 0:
@@ -53,8 +60,25 @@ func readYAML(name string, text []byte, settings []Setting) ([]fileLine, []Fault
 	return lines, faults
 }
 
+// trick says which part of YAML a node uses that has no place here: what a line
+// says should be what it sets.
+func trick(n *yaml.Node) string {
+	switch {
+	case n.Anchor != "" || n.Kind == yaml.AliasNode:
+		return "anchors and aliases are not allowed"
+	case n.Tag == "!!merge":
+		return "merge keys are not allowed"
+	case n.Style&yaml.TaggedStyle != 0:
+		return "tags are not allowed"
+	}
+	return ""
+}
+
 // scalars returns the text of a value, or what is wrong with its form.
 func scalars(n *yaml.Node, repeatable bool) ([]string, string) {
+	if t := trick(n); t != "" {
+		return nil, "has a wrong value: " + t
+	}
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":
 		return []string{n.Value}, ""
@@ -65,6 +89,9 @@ func scalars(n *yaml.Node, repeatable bool) ([]string, string) {
 	}
 	values := []string{}
 	for _, item := range n.Content {
+		if t := trick(item); t != "" {
+			return nil, "has a wrong value: " + t
+		}
 		if item.Kind != yaml.ScalarNode || item.Tag == "!!null" {
 			return nil, "is not a list of single values"
 		}

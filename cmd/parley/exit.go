@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/server"
@@ -41,7 +42,16 @@ type usageError struct {
 	command string // whose help explains
 }
 
-func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Error() string {
+	// It may quote an argument, and nobody reads a megabyte of that.
+	const longest = 500
+	text := e.err.Error()
+	if len(text) <= longest {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longest], "") + fmt.Sprintf("… (%d bytes)", len(text))
+}
+
 func (e *usageError) Unwrap() error { return e.err }
 
 // usage makes an error about the command line.

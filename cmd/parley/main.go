@@ -1,6 +1,6 @@
 // Command parley is a messaging server and its clients.
 //
-// "parley serve" runs the server; pub, sub, history and topic talk to one;
+// "parley serve" runs the server, config shows how it would; pub, sub, history and topic talk to one;
 // bench measures one. "parley COMMAND --help" has examples of each.
 package main
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,4 +126,19 @@ func poll(ts *testscript.TestScript, path string, good func(*http.Response) bool
 		}
 	}
 	ts.Fatalf("%s is never as it should be", path)
+}
+
+// TestHugeArgument: what is wrong with an argument is said in a few words,
+// however long it is.
+func TestHugeArgument(t *testing.T) {
+	huge := strings.Repeat("x", 1<<20)
+	for _, args := range [][]string{{"serve", "--" + huge}, {"serve", "--ms", huge}, {"config", "--ws=" + huge}, {huge}, {"serve", huge}} {
+		var stdout, stderr bytes.Buffer
+		c := newRoot()
+		c.SetArgs(args)
+		c.SetOut(&stdout)
+		if code := exit(t.Context(), &stderr, c.ExecuteContext(t.Context())); code != exitUsage || stderr.Len() > 1000 {
+			t.Errorf("%.20q exits with %d and says %d bytes", args, code, stderr.Len())
+		}
+	}
 }

@@ -1,8 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -11,86 +17,59 @@ import (
 )
 
 func newServe() *cobra.Command {
-	var file string
-	var checkOnly bool
-	flags := map[string][]string{}
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
 		Long: "Serve runs the server until it gets SIGTERM or SIGINT; then it says goodbye to its clients and stops. A second\n" +
-			"signal ends it at once.\n\n" +
+			"signal ends it at once. SIGHUP reads the configuration again and applies what can change while it runs.\n\n" +
 			"Every flag can also be given in the environment (--storage-path as PARLEY_STORAGE_PATH; a repeatable one holds\n" +
 			"values separated by spaces) and in a YAML file named by --config (storage-path: DIR). Flags win over the\n" +
-			"environment, the environment over the file. There is no authentication yet: the server is for this machine\n" +
-			"alone unless --open-to-network says otherwise.",
+			"environment, the environment over the file. What a flag switches on, the same with no- switches off (--no-ws).\n" +
+			"\"parley config\" shows what comes of it, and \"parley config --check\" only whether it is right.\n\n" +
+			"There is no authentication yet: the server is for this machine alone unless --open-to-network says otherwise.",
 		Example: "  parley serve\n" +
 			"  parley serve --http 127.0.0.1:9000 --storage-path /var/lib/parley\n" +
 			"  parley serve --retention orders=age:30d,bytes:10GiB --retention '*=messages:1000000'\n" +
-			"  parley serve --config /etc/parley.yaml --check-config",
+			"  parley serve --config /etc/parley.yaml",
 		Args: between(0, 0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if file == "" {
-				file = os.Getenv("PARLEY_CONFIG")
-			}
-			cfg, err := server.Load(server.Sources{File: file, Environ: os.Environ(), Flags: flags})
-			if err != nil {
-				return err
-			}
-			if checkOnly {
-				_, err := fmt.Fprintln(c.OutOrStdout(), "the configuration is good")
-				return err
-			}
-			cfg.Logger = cfg.Log.Logger(os.Stderr, term.IsTerminal(int(os.Stderr.Fd())))
-			return serve(c, cfg)
-		},
 	}
-	for _, s := range server.Settings() {
-		f := c.Flags().VarPF(&settingFlag{setting: s, given: flags}, s.Flag(), "", s.Usage)
-		if s.Switch {
-			f.NoOptDefVal = "true"
-		}
-		f.DefValue = s.Default
-	}
-	c.Flags().StringVar(&file, "config", "", "YAML `FILE` with settings; PARLEY_CONFIG in the environment")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag is there
-	c.Flags().BoolVar(&checkOnly, "check-config", false, "check the configuration and exit")
-	c.Flags().SortFlags = false
+	sources := settingsFlags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error { return serve(c, sources()) }
 	return c
 }
 
 // serve runs the server and greets whoever started it.
-func serve(c *cobra.Command, cfg server.Config) error {
+func serve(c *cobra.Command, src server.Sources) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // first of all: a signal that nobody takes ends the process
+	defer signal.Stop(hangup)
+	cfg, err := server.Load(src)
+	if err != nil {
+		return err
+	}
+	cfg.Log.Var = new(slog.LevelVar)
+	cfg.Logger = cfg.Log.Logger(os.Stderr, term.IsTerminal(int(os.Stderr.Fd())))
 	s, err := server.New(cfg)
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprint(c.OutOrStdout(), s.Greeting()); err != nil {
-		return err
+	_, greetErr := fmt.Fprint(c.OutOrStdout(), s.Greeting())
+	ctx, stop := context.WithCancel(c.Context())
+	if greetErr != nil {
+		stop() // Run releases what New has taken
 	}
-	return s.Run(c.Context())
-}
-
-// settingFlag collects what is given for one setting's flag. Nothing is parsed
-// here, so that all faults of all sources are reported together.
-type settingFlag struct {
-	setting server.Setting
-	given   map[string][]string
-}
-
-// Set implements pflag.Value.
-func (f *settingFlag) Set(value string) error {
-	key := f.setting.Flag()
-	f.given[key] = append(f.given[key], value)
-	return nil
-}
-
-// String implements pflag.Value.
-func (f *settingFlag) String() string { return f.setting.Default }
-
-// Type implements pflag.Value: it is what the help shows for the value.
-func (f *settingFlag) Type() string {
-	if f.setting.Switch {
-		return "bool"
-	}
-	return f.setting.Value
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	defer stop()
+	reloading.Go(func() {
+		for {
+			select {
+			case <-hangup:
+				s.ReloadFrom(ctx, src)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return errors.Join(greetErr, s.Run(ctx))
 }

@@ -220,7 +220,7 @@ func refusals(t *testing.T, s *stage) {
 		})
 	}
 	// As the image and compose.yaml have it, the configuration is good.
-	out, err := s.command(t, readCompose(t).Environment, s.entrypoint[0], append(s.cmd, "--check-config")...).CombinedOutput()
+	out, err := s.command(t, readCompose(t).Environment, s.entrypoint[0], "config", "--check").CombinedOutput()
 	if err != nil {
 		t.Errorf("with compose.yaml's environment: %v\n%s", err, out)
 	}
