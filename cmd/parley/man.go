@@ -183,6 +183,9 @@ func (p *roff) commands(c *cobra.Command) {
 
 // option writes one flag.
 func (p *roff) option(f *pflag.Flag) {
+	if f.Hidden {
+		return
+	}
 	value, text := pflag.UnquoteUsage(f)
 	p.request("TP")
 	head := `\fB\-\-` + escape(f.Name) + `\fR`
