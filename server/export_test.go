@@ -19,6 +19,17 @@ func (s *Server) Converse(ctx context.Context, c protocol.Conversation) {
 // Panics is how many panics were survived.
 func (s *Server) Panics() int64 { return s.count.panics.Load() }
 
+// Timeouts are the write timeouts of new connections, by dialect, and the time
+// that stopping may take.
+func (s *Server) Timeouts() (writes []time.Duration, drain time.Duration) {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	for _, c := range s.live.conns {
+		writes = append(writes, c.Load().WriteTimeout)
+	}
+	return writes, s.config().Drain
+}
+
 // Admit says whether a request may connect.
 func (s *Server) Admit(r *http.Request) error { return s.policy.Check(r) }
 

@@ -98,6 +98,15 @@ func TestReload(t *testing.T) {
 	if strings.Contains(log, "next start") || strings.Contains(log, "ERROR") {
 		t.Errorf("the log complains:\n%s", log)
 	}
+	writes, drain := s.it.Timeouts()
+	for _, w := range writes {
+		if w != 5*time.Second {
+			t.Errorf("the write timeout is %v", w)
+		}
+	}
+	if len(writes) < 2 || drain != 3*time.Second {
+		t.Errorf("%d dialects, and stopping may take %v", len(writes), drain)
+	}
 	page := http.Header{"Origin": {"https://good.example"}}
 	second, err := wire.Dial(t.Context(), s.RPC, page)
 	if err != nil {
