@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/parley-im/parley/internal/httpapi"
 )
 
 // How long a plain request may take. The profiles of pprof take half a minute.
@@ -17,12 +19,18 @@ const (
 	writeTimeout = 90 * time.Second
 )
 
-// newHTTP is a server of routes, for the hosts that checkHost admits.
-func (s *Server) newHTTP(checkHost func(string) error, routes http.Handler) *http.Server {
+// admission says which hosts and which origins are served: see wire.Policy.
+type admission interface {
+	Check(r *http.Request) error
+	CheckHost(host string) error
+}
+
+// newHTTP is a server of routes, for the hosts and the pages that are admitted.
+func (s *Server) newHTTP(admits admission, routes http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // a WebSocket needs HTTP/1.1
 	return &http.Server{
-		Handler:           s.guard(checkHost, http.NewCrossOriginProtection().Handler(routes)),
+		Handler:           s.guard(admits.CheckHost, sameOrigin(admits, routes)),
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -31,6 +39,21 @@ func (s *Server) newHTTP(checkHost func(string) error, routes http.Handler) *htt
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
+}
+
+// sameOrigin refuses what a page of another origin would change, unless that
+// origin is admitted.
+func sameOrigin(admits admission, next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(httpapi.CrossOrigin))
+	protected := protection.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" && admits.Check(r) == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		protected.ServeHTTP(w, r)
+	})
 }
 
 // metricsHandler serves a registry of this server's own.

@@ -66,14 +66,15 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/", 404, "404 page not found\n"},
 		{"GET", "/v1/rpc", 400, "Bad Request\n"},
 		{"POST", "/v1/rpc", 405, "Method Not Allowed\n"},
-		{"GET", "/v1/rpc/", 404, "404 page not found\n"},
+		{"GET", "/v1/rpc/", 404, ""},
 		{"GET", "/admin/healthcheck", 200, "{}\n"},
 		{"HEAD", "/admin/healthcheck", 200, ""},
 		{"POST", "/admin/healthcheck", 405, "Method Not Allowed\n"},
 		{"GET", "/admin/readycheck", 200, "{}\n"},
 		{"HEAD", "/admin/readycheck", 200, ""},
-		{"GET", "/admin/topics", 200, `{"topics":[],"more":false}` + "\n"},
-		{"POST", "/admin/topics", 405, "Method Not Allowed\n"},
+		{"GET", "/v1/topics", 200, `{"topics":[],"more":false}` + "\n"},
+		{"POST", "/v1/topics", 405, ""},
+		{"GET", "/v1/", 404, ""},
 		{"GET", "/admin/debug/pprof/cmdline", 404, "404 page not found\n"},
 	} {
 		t.Run(tt.method+" "+tt.path, func(t *testing.T) {
@@ -122,10 +123,13 @@ func TestOnlyThisMachine(t *testing.T) {
 		"rebound name, with port":       {loopback, "GET", "/v1/rpc", host("evil.example:8080"), 403},
 		"localhost":                     {loopback, "GET", "/admin/healthcheck", host("localhost:8080"), 200},
 		"any name when open":            {open, "GET", "/admin/healthcheck", host("parley.example"), 200},
-		"page purges":                   {loopback, "DELETE", "/admin/topics/a", header("Origin", "http://evil.example"), 403},
-		"page of another site purges":   {loopback, "DELETE", "/admin/topics/a", header("Sec-Fetch-Site", "cross-site"), 403},
-		"program purges":                {loopback, "DELETE", "/admin/topics/a", nil, 404},
-		"topics behind a proxy":         {open, "GET", "/admin/topics", header("X-Forwarded-For", "192.0.2.1"), 403},
+		"page purges":                   {loopback, "DELETE", "/v1/topics/a", header("Origin", "http://evil.example"), 403},
+		"page of another site purges":   {loopback, "DELETE", "/v1/topics/a", header("Sec-Fetch-Site", "cross-site"), 403},
+		"program purges":                {loopback, "DELETE", "/v1/topics/a", nil, 404},
+		"topics behind a proxy":         {open, "GET", "/v1/topics", header("X-Forwarded-For", "192.0.2.1"), 200},
+		"purging behind a proxy":        {open, "DELETE", "/v1/topics/a", header("X-Forwarded-For", "192.0.2.1"), 403},
+		"retention behind a proxy":      {open, "PUT", "/v1/retention/a", header("Via", "1.1 nginx"), 403},
+		"page of this machine purges":   {loopback, "DELETE", "/v1/topics/a", header("Origin", "http://localhost:3000"), 403},
 		"profiles behind a proxy":       {open, "GET", "/admin/debug/pprof/heap", header("Forwarded", "for=192.0.2.1"), 403},
 		"health behind a proxy":         {open, "GET", "/admin/healthcheck", header("X-Forwarded-For", "192.0.2.1"), 200},
 		"metrics behind a proxy":        {open, "GET", "/admin/metrics", header("X-Forwarded-For", "192.0.2.1"), 403},
@@ -207,16 +211,16 @@ func TestTopicsTellAndPurge(t *testing.T) {
 		}
 		return v
 	}
-	if v := get("GET", "/admin/topics?limit=1", 200); len(v.Topics) != 1 || v.Topics[0].Topic != "/orders" || v.Topics[0].Count != 5.0 || !v.More {
+	if v := get("GET", "/v1/topics?limit=1", 200); len(v.Topics) != 1 || v.Topics[0].Topic != "/orders" || v.Topics[0].Count != 5.0 || !v.More {
 		t.Errorf("first page is %+v", v)
 	}
-	if v := get("GET", "/admin/topics?limit=1&after=/orders", 200); len(v.Topics) != 1 || v.Topics[0].Topic != "/users" || v.More {
+	if v := get("GET", "/v1/topics?limit=1&after=/orders", 200); len(v.Topics) != 1 || v.Topics[0].Topic != "/users" || v.More {
 		t.Errorf("second page is %+v", v)
 	}
-	if v := get("GET", "/admin/topics?prefix=/u", 200); len(v.Topics) != 1 || v.Topics[0].Topic != "/users" {
+	if v := get("GET", "/v1/topics?prefix=/u", 200); len(v.Topics) != 1 || v.Topics[0].Topic != "/users" {
 		t.Errorf("topics that begin with /u are %+v", v)
 	}
-	eu := get("GET", "/admin/topics/orders/eu", 200)
+	eu := get("GET", "/v1/topics/orders/eu", 200)
 	if eu.Count != 2 || eu.First == 0 || eu.Last <= eu.First || eu.Floor != 0 {
 		t.Errorf("/orders/eu is %+v", eu)
 	}
@@ -225,20 +229,20 @@ func TestTopicsTellAndPurge(t *testing.T) {
 		status int
 		kind   string
 	}{
-		"/admin/topics/nothing":   {"GET", 404, "not_found"},
-		"/admin/topics?limit=0":   {"GET", 400, "invalid"},
-		"/admin/topics/orders/eu": {"DELETE", 400, "invalid"},
-		"/admin/topics/$inbox":    {"DELETE", 403, "forbidden"},
-		"/admin/topics/a%20b":     {"GET", 400, "invalid"},
+		"/v1/topics/nothing":   {"GET", 404, "not_found"},
+		"/v1/topics?limit=0":   {"GET", 400, "invalid"},
+		"/v1/topics/orders/eu": {"DELETE", 400, "invalid"},
+		"/v1/topics/$inbox":    {"DELETE", 403, "forbidden"},
+		"/v1/topics/a%20b":     {"GET", 400, "invalid"},
 	} {
 		if v := get(want.method, path, want.status); v.Kind != want.kind {
 			t.Errorf("%s %s has the kind %q, want %q", want.method, path, v.Kind, want.kind)
 		}
 	}
-	if v := get("DELETE", "/admin/topics/orders", 200); v.Count != 5 || v.Floor < eu.Last {
+	if v := get("DELETE", "/v1/topics/orders", 200); v.Count != 5 || v.Floor < eu.Last {
 		t.Errorf("the purge says %+v", v)
 	}
-	if v := get("GET", "/admin/topics/orders", 200); v.Count != 0 || v.Floor < eu.Last {
+	if v := get("GET", "/v1/topics/orders", 200); v.Count != 0 || v.Floor < eu.Last {
 		t.Errorf("after the purge there is %+v", v)
 	}
 	page, err := c.History(t.Context(), client.HistoryQuery{Topic: "/orders"})

@@ -86,7 +86,7 @@ func endpoint() kind[string] {
 // takenPaths are those that are not settings, with all below them. The routes of
 // one package have one line.
 func takenPaths() []string {
-	return []string{"/v1", "/api", "/debug", readyPath, topicsPath, debugPath, "/admin/router"}
+	return []string{"/v1", "/api", "/debug", readyPath, debugPath, "/admin/router"}
 }
 
 // below reports whether a path is another one or below it.

@@ -104,7 +104,7 @@ func (s *Server) serveClients(ctx context.Context) error {
 	serving, ctx := errgroup.WithContext(ctx) // when one listener fails, both stop
 	if s.secure != nil {
 		serving.Go(func() error {
-			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(s.policy.CheckHost, routes))
+			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(&s.policy, routes))
 		})
 	}
 	if s.plain != nil {
@@ -112,7 +112,7 @@ func (s *Server) serveClients(ctx context.Context) error {
 		if s.redirects() {
 			plain = s.redirectRoutes()
 		}
-		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(s.policy.CheckHost, plain)) })
+		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(&s.policy, plain)) })
 	}
 	return serving.Wait()
 }
@@ -134,7 +134,7 @@ const operatorConnections = 256
 // see how the server stops.
 func (s *Server) serveOperators(ctx context.Context) error {
 	policy := wire.Policy{Open: !s.cfg.HTTP.AdminOpen}
-	return s.serve(ctx, wire.Limit(s.admin, operatorConnections, 0), s.newHTTP(policy.CheckHost, s.operatorRoutes()))
+	return s.serve(ctx, wire.Limit(s.admin, operatorConnections, 0), s.newHTTP(&policy, s.operatorRoutes()))
 }
 
 // serve answers HTTP until ctx ends, and then waits for requests in hand.

@@ -134,7 +134,7 @@ func TestFaults(t *testing.T) {
 		"prefix with a pattern":  {flag("ws-prefix", "/{x}/"), []string{"not such a path"}},
 		"prefix upwards":         {flag("ws-prefix", "/a/../b/"), []string{"not such a path"}},
 		"endpoint taken":         {flag("health-endpoint", "/admin/readycheck"), []string{"taken"}},
-		"endpoint below a taken": {flag("prometheus-endpoint", "/admin/topics/x"), []string{"taken"}},
+		"endpoint below a taken": {flag("prometheus-endpoint", "/admin/debug/x"), []string{"taken"}},
 		"endpoint of another":    {flag("health-endpoint", "/v1/rpc"), []string{"taken"}},
 		"endpoint of publishes":  {flag("toggles-endpoint", "/api/message"), []string{"taken"}},
 		"endpoint of clients":    {flag("health-endpoint", "/stream/health"), []string{"flag --health-endpoint", "within ws-prefix"}},

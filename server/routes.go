@@ -15,7 +15,6 @@ import (
 const (
 	nativePath = "/v1/rpc"
 	readyPath  = "/admin/readycheck"
-	topicsPath = "/admin/topics"
 	debugPath  = "/admin/debug"
 )
 
@@ -35,7 +34,7 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	if s.cfg.HTTP.Admin == "" {
 		s.adminRoutes(mux, local)
 	}
-	return mux
+	return httpapi.Strict(mux)
 }
 
 // redirectRoutes lead from plain HTTP to TLS; only the probes of load balancers
@@ -64,12 +63,13 @@ func (s *Server) operatorRoutes() http.Handler {
 	mux := http.NewServeMux()
 	s.probeRoutes(mux)
 	s.adminRoutes(mux, everybody)
-	return mux
+	return httpapi.Strict(mux)
 }
 
 // clientRoutes are what clients use.
 func (s *Server) clientRoutes(ctx context.Context, mux *http.ServeMux) {
 	mux.Handle(nativePath, s.upgrade(ctx, s.nativeDialect()))
+	s.api.Register(mux)
 	if !s.cfg.HTTP.Gobbler {
 		return
 	}
@@ -92,8 +92,7 @@ func (s *Server) adminRoutes(mux *http.ServeMux, may guard) {
 		mux.Handle("GET "+path, may(s.metricsHandler()))
 	}
 	mux.Handle("GET "+varsPath, may(http.HandlerFunc(s.vars)))
-	topics := httpapi.Topics{Log: s.store, Broker: s.broker, Logger: s.logger}
-	topics.Register(mux, may)
+	s.api.RegisterOperator(mux, may)
 	for path, profile := range map[string]http.HandlerFunc{
 		"": pprof.Index, "cmdline": http.NotFound, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
 	} {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/wire"
 )
 
@@ -34,6 +35,7 @@ type Server struct {
 	certificate *certificate // nil without TLS
 	store       *store
 	broker      *broker.Broker
+	api         *httpapi.API
 	keeper      wire.Keeper
 	policy      policy
 	sessions    *sessions
@@ -75,6 +77,10 @@ func New(cfg Config) (*Server, error) {
 	if s.store, err = openStore(cfg.Storage, s.logger); err != nil {
 		return nil, err
 	}
+	s.broker = broker.New(s.brokerConfig())
+	if err := s.broker.LoadRules(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("server: retention: %w", err), s.store.Close())
+	}
 	if s.listeners, err = listen(&cfg.HTTP); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
@@ -83,7 +89,10 @@ func New(cfg Config) (*Server, error) {
 			return nil, errors.Join(err, s.close(), s.store.Close())
 		}
 	}
-	s.broker = broker.New(s.brokerConfig())
+	s.api = httpapi.New(httpapi.Config{
+		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check,
+		Separate: s.admin != nil, Version: version, BodyBytes: s.cfg.Limits.PublishQueue,
+	})
 	return s, nil
 }
 
@@ -91,6 +100,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) brokerConfig() broker.Config {
 	return broker.Config{
 		Log:        s.store,
+		KV:         s.store,
 		Logger:     s.logger,
 		Limits:     broker.Limits{MessageBytes: int(s.cfg.Limits.Message)},
 		QueueBytes: int(s.cfg.Limits.PublishQueue),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,13 +14,26 @@ import (
 	"github.com/parley-im/parley"
 )
 
-// call makes one request of the admin interface and decodes the answer.
+// call makes one request of the HTTP API and decodes the answer.
 func call(ctx context.Context, method, server, path string, answer any) error {
+	return send(ctx, method, server, path, nil, answer)
+}
+
+// send makes one request, with body as JSON unless it is nil.
+func send(ctx context.Context, method, server, path string, body, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	req, err := adminRequest(ctx, method, server, path)
 	if err != nil {
 		return err
+	}
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -21,11 +21,13 @@ type stored struct {
 	First parley.Seq   `json:"first"`
 	Last  parley.Seq   `json:"last"`
 	Floor parley.Seq   `json:"floor"`
+
+	Retention *keeps `json:"retention,omitempty"`
 }
 
 func newTopic() *cobra.Command {
-	c := group("topic", "Look at what is stored, or remove it")
-	c.AddCommand(newTopicList(), newTopicShow(), newTopicPurge())
+	c := group("topic", "Look at what is stored, say for how long, or remove it")
+	c.AddCommand(newTopicList(), newTopicShow(), newTopicRetention(), newTopicPurge())
 	return c
 }
 
@@ -52,7 +54,7 @@ func newTopicList() *cobra.Command {
 				Topics []stored `json:"topics"`
 				More   bool     `json:"more"`
 			}
-			if err := call(c.Context(), http.MethodGet, *server, "/admin/topics?"+query.Encode(), &page); err != nil {
+			if err := call(c.Context(), http.MethodGet, *server, "/v1/topics?"+query.Encode(), &page); err != nil {
 				return err
 			}
 			for _, t := range page.Topics {
@@ -92,7 +94,8 @@ func newTopicShow() *cobra.Command {
 		if *asJSON {
 			return json.NewEncoder(c.OutOrStdout()).Encode(t)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "topic     %s\nmessages  %d\nfirst     %d\nlast      %d\nfloor     %d\n", t.Topic, t.Count, t.First, t.Last, t.Floor)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "topic      %s\nmessages   %d\nfirst      %d\nlast       %d\nfloor      %d\nretention  %s\n",
+			t.Topic, t.Count, t.First, t.Last, t.Floor, t.Retention)
 		return err
 	}
 	return c
@@ -139,7 +142,7 @@ func newTopicPurge() *cobra.Command {
 	return c
 }
 
-// topicPath is where the admin interface has a topic.
+// topicPath is where the HTTP API has a topic.
 func topicPath(c *cobra.Command, arg string) (string, error) {
 	topic, err := parley.ParseTopic(arg)
 	if err != nil {
@@ -149,7 +152,7 @@ func topicPath(c *cobra.Command, arg string) (string, error) {
 	for i, s := range segments {
 		segments[i] = url.PathEscape(s)
 	}
-	return "/admin/topics" + strings.Join(segments, "/"), nil
+	return "/v1/topics" + strings.Join(segments, "/"), nil
 }
 
 // confirm asks on the terminal.

@@ -32,14 +32,15 @@ func packages() map[string]rule {
 		"internal/protocol/gobbler":      {imports: codec},
 		"internal/protocol/protocoltest": {imports: codec},
 		"internal/httpapi": {imports: []string{
-			".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform",
+			".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform", "internal/units",
 		}},
+		"internal/units": {},
 
 		// The composition root, and the programs.
 		"server": {
 			imports: []string{
 				".", "internal/backend", "internal/broker", "internal/backend/pebble", "internal/backend/local", "internal/wire",
-				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/httpapi",
+				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/httpapi", "internal/units",
 			},
 			tests: []string{"client"},
 		},
@@ -90,6 +91,8 @@ func technologies() map[string][]string {
 		"golang.org/x/sync":                  {"server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "client", "internal/wire", "internal/protocol"},
 		"go.uber.org/goleak":                 {},
 		"github.com/rogpeppe/go-internal":    {},
+		"github.com/getkin/kin-openapi":      {},
+		"github.com/chromedp/chromedp":       {},
 	}
 }
 

@@ -37,6 +37,9 @@ type Config struct {
 	// Retention rules; the first that matches a stream counts. Without a rule a
 	// stream is kept for ever. SetRetention replaces them.
 	Retention []Rule
+	// KV keeps the rules that operators set while the broker runs; nil keeps
+	// them in memory only.
+	KV backend.KV
 	// RetentionInterval is how often they are applied; a minute.
 	RetentionInterval time.Duration
 }
@@ -50,7 +53,7 @@ type Broker struct {
 	log   backend.Log
 	queue *queue
 	feeds *feeds
-	rules atomic.Pointer[[]Rule]
+	rules *rules
 	stats counters
 
 	mu       sync.Mutex
@@ -73,15 +76,14 @@ func New(cfg Config) *Broker {
 	l.Subscriptions = cmp.Or(l.Subscriptions, 1000)
 	l.HistoryMessages = cmp.Or(l.HistoryMessages, 1000)
 	l.DedupWindow = cmp.Or(l.DedupWindow, 24*time.Hour)
-	b := &Broker{
+	return &Broker{
 		cfg:      cfg,
 		log:      cfg.Log,
 		queue:    newQueue(cfg.QueueBytes),
 		feeds:    newFeeds(cfg.TailBytes),
+		rules:    newRules(cfg.Retention),
 		sessions: map[*Session]struct{}{},
 	}
-	b.SetRetention(cfg.Retention)
-	return b
 }
 
 // Limits returns the limits in force.
@@ -141,7 +143,10 @@ func (b *Broker) deliver(c *commit) {
 }
 
 // Publish stores messages on behalf of no session, and returns when all have
-// their results. When ctx ends before that, p still belongs to the broker.
+// their results, each of them in its Publication: the same rules apply as in a
+// session, and whoever calls says who the Sender is. An error means that none is
+// stored, or when it is ctx's that nobody knows: p then still belongs to the
+// broker.
 func (b *Broker) Publish(ctx context.Context, p *Publish) error {
 	for i := range p.Messages {
 		if _, err := parley.ParseTopic(string(p.Messages[i].Message.Topic)); err != nil {
@@ -153,6 +158,7 @@ func (b *Broker) Publish(ctx context.Context, p *Publish) error {
 	s := &submission{publishes: []*Publish{p}, answer: func() { close(done) }}
 	s.measure()
 	if err := b.queue.push(s); err != nil {
+		b.stats.refuse(s)
 		return err
 	}
 	select {

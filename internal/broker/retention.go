@@ -22,10 +22,6 @@ func (r Rule) matches(s parley.Stream) bool {
 	return r.Stream == string(s) || r.Stream == "*" && !s.Topic().Reserved()
 }
 
-// SetRetention makes other rules take the place of Config.Retention, from the
-// next time on that retention is applied. The slice belongs to the broker.
-func (b *Broker) SetRetention(rules []Rule) { b.rules.Store(&rules) }
-
 // retain applies the rules now and then.
 func (b *Broker) retain(ctx context.Context) {
 	tick := time.NewTicker(b.cfg.RetentionInterval)
@@ -54,29 +50,31 @@ func (b *Broker) Trim(ctx context.Context, s parley.Stream, r backend.Retention)
 
 // Retain applies the retention rules to all streams now.
 func (b *Broker) Retain(ctx context.Context) error {
-	rules := *b.rules.Load()
-	if len(rules) == 0 {
-		return nil
-	}
 	for s, err := range b.log.Streams(ctx) {
 		if err != nil {
 			return err
 		}
-		for _, r := range rules {
-			if !r.matches(s) {
-				continue
-			}
-			keep := backend.Retention{Messages: r.Messages, Bytes: r.Bytes}
-			if r.Age > 0 {
-				keep.Before = time.Now().Add(-r.Age)
-			}
-			// Live readers may finish what they have: it was there just now.
-			if _, err := b.log.Trim(ctx, s, keep); err != nil {
-				return err
-			}
-			b.stats.trimmed.Add(1)
-			break
+		if err := b.retainStream(ctx, s); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// retainStream applies the rule in force for one stream, if there is one.
+func (b *Broker) retainStream(ctx context.Context, s parley.Stream) error {
+	rule, source := b.RetentionOf(s)
+	if source == NoRule {
+		return nil
+	}
+	keep := backend.Retention{Messages: rule.Messages, Bytes: rule.Bytes}
+	if rule.Age > 0 {
+		keep.Before = time.Now().Add(-rule.Age)
+	}
+	// Live readers may finish what they have: it was there just now.
+	if _, err := b.log.Trim(ctx, s, keep); err != nil {
+		return err
+	}
+	b.stats.trimmed.Add(1)
 	return nil
 }

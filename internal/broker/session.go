@@ -54,9 +54,7 @@ func (b *Broker) NewSession(cfg SessionConfig) *Session {
 func (s *Session) Identity() parley.Identity { return s.cfg.Identity }
 
 // params are what the filters of messages are compared with.
-func (s *Session) params() map[string]string {
-	return map[string]string{"user_id": s.cfg.Identity.User, "application_id": s.cfg.Identity.Device}
-}
+func (s *Session) params() map[string]string { return paramsOf(s.cfg.Identity) }
 
 // Stop makes requests do nothing any more, and those that wait return. Wake is
 // not called again.
@@ -171,7 +169,8 @@ func (s *Session) answer(sub *submission) {
 	s.wakeLocked()
 }
 
-var errReserved = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
+// ErrReserved is an operation on a topic that is the server's own.
+var ErrReserved = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
 
 // check applies the rules for a message; its result tells.
 func (l Limits) check(p *Publication) {
@@ -179,7 +178,7 @@ func (l Limits) check(p *Publication) {
 	switch {
 	case p.Result.Err != nil:
 	case m.Topic.Reserved():
-		p.Result.Err = errReserved
+		p.Result.Err = ErrReserved
 	case len(m.Body) > l.MessageBytes:
 		p.Result.Err = fmt.Errorf("the body has %d bytes, more than %d: %w", len(m.Body), l.MessageBytes, parley.ErrInvalid)
 	case len(m.Header) > parley.MaxHeaderBytes:
@@ -194,7 +193,7 @@ func (l Limits) check(p *Publication) {
 // Subscribe begins a subscription; it is answered by Subscribed or Failed.
 func (s *Session) Subscribe(ctx context.Context, r Subscribe) {
 	if r.Topic.Reserved() {
-		s.Reply(&Failed{r.Ref, errReserved}, 0)
+		s.Reply(&Failed{r.Ref, ErrReserved}, 0)
 		return
 	}
 	u := newSubscription(s, r)
@@ -459,16 +458,7 @@ func (s *Session) finish(u *Subscription) {
 
 // History reads one page; it is answered by History or Failed.
 func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
-	if err := s.allow(&q); err != nil {
-		s.Reply(&Failed{ref, err}, 0)
-		return
-	}
-	q.Limit = min(max(q.Limit, 0), s.broker.cfg.Limits.HistoryMessages)
-	if q.Limit == 0 {
-		q.Limit = s.broker.cfg.Limits.HistoryMessages
-	}
-	q.MaxBytes = batchBytes // on the wire it can be six times that
-	page, err := s.broker.log.Read(ctx, q)
+	page, err := s.broker.History(ctx, s.cfg.Identity, q)
 	if err != nil {
 		s.Reply(&Failed{ref, err}, 0)
 		return
@@ -482,23 +472,10 @@ func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
 
 // Count counts stored messages; it is answered by Counted or Failed.
 func (s *Session) Count(ctx context.Context, ref string, q backend.Query) {
-	if err := s.allow(&q); err != nil {
-		s.Reply(&Failed{ref, err}, 0)
-		return
-	}
-	span, err := s.broker.log.Count(ctx, q)
+	span, err := s.broker.Count(ctx, s.cfg.Identity, q)
 	if err != nil {
 		s.Reply(&Failed{ref, err}, 0)
 		return
 	}
 	s.Reply(&Counted{Ref: ref, Count: span.Count, First: span.First, Last: span.Last}, 0)
-}
-
-// allow refuses what this session may not read and completes the query.
-func (s *Session) allow(q *backend.Query) error {
-	if q.Topic.Reserved() {
-		return errReserved
-	}
-	q.Stream, q.Params = q.Topic.Stream(), s.params()
-	return nil
 }

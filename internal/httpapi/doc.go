@@ -1,4 +1,6 @@
-// Package httpapi serves plain HTTP to operators: whether the server is well,
-// and what its topics hold. Errors are problem details (RFC 9457) with the
-// member "kind" naming one of the kinds of error in package parley.
+// Package httpapi is Parley over plain HTTP: publishing, reading and looking
+// after topics under /v1, and the health checks. All that is served under /v1 is
+// one table of routes, from which the mux and the OpenAPI document are made, so
+// that they cannot drift apart. Errors are problem details (RFC 9457) with the
+// members "kind" and "code", which mean what they mean in the native protocol.
 package httpapi

@@ -29,7 +29,6 @@ func Health(checks ...Check) http.Handler {
 				status, failed[check.Name] = http.StatusServiceUnavailable, err.Error()
 			}
 		}
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		write(w, status, failed)
+		send(w, status, jsonType, failed)
 	})
 }

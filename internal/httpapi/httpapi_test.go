@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/httpapi"
 )
 
@@ -67,37 +68,62 @@ func (b broken) Bounds(context.Context, parley.Stream) (parley.Seq, parley.Seq, 
 	return 0, 0, b.err
 }
 
+func (b broken) Count(context.Context, backend.Query) (backend.Span, error) {
+	return backend.Span{}, b.err
+}
+
+func (b broken) Read(context.Context, backend.Query) (backend.Page, error) {
+	return backend.Page{}, b.err
+}
+
+// newAPI is an API over log, for everybody.
+func newAPI(log backend.Log, logger *slog.Logger) *httpapi.API {
+	return httpapi.New(httpapi.Config{
+		Log: log, Broker: broker.New(broker.Config{Log: log}), Logger: logger,
+		Admit: func(*http.Request) error { return nil }, Version: "0", BodyBytes: 1 << 20,
+	})
+}
+
 // TestProblems shows each kind of error to a client, and hides what is the
 // server's own business.
 func TestProblems(t *testing.T) {
 	for _, tt := range []struct {
-		err    error
-		status int
-		kind   string
-		detail bool
+		err        error
+		status     int
+		kind, code string
+		detail     bool
 	}{
-		{parley.ErrInvalid, 400, "invalid", true},
-		{parley.ErrUnauthenticated, 401, "unauthenticated", true},
-		{parley.ErrForbidden, 403, "forbidden", true},
-		{parley.ErrNotFound, 404, "not_found", true},
-		{parley.ErrConflict, 409, "conflict", true},
-		{parley.ErrUnavailable, 503, "unavailable", true},
-		{errors.New("disk on fire"), 500, "internal", false},
+		{parley.ErrInvalid, 400, "invalid", "invalid", true},
+		{parley.ErrUnauthenticated, 401, "unauthenticated", "unauthenticated", true},
+		{parley.ErrForbidden, 403, "forbidden", "forbidden", true},
+		{parley.ErrNotFound, 404, "not_found", "not_found", true},
+		{parley.ErrConflict, 409, "conflict", "conflict", true},
+		{parley.ErrUnavailable, 503, "unavailable", "unavailable", true},
+		{backend.ErrStorageFull, 503, "unavailable", "storage_full", true},
+		{broker.ErrOverloaded, 503, "unavailable", "overloaded", true},
+		{errors.New("disk on fire"), 500, "internal", "internal", false},
 	} {
-		t.Run(tt.kind, func(t *testing.T) {
+		t.Run(tt.code, func(t *testing.T) {
 			var log strings.Builder
 			mux := http.NewServeMux()
-			topics := httpapi.Topics{Log: broken{err: fmt.Errorf("some secret: %w", tt.err)}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
-			topics.Register(mux, func(h http.Handler) http.Handler { return h })
+			api := newAPI(broken{err: fmt.Errorf("some secret: %w", tt.err)}, slog.New(slog.NewTextHandler(&log, nil)))
+			api.Register(mux)
+			api.RegisterOperator(mux, func(h http.Handler) http.Handler { return h })
 			for _, request := range []*http.Request{
-				httptest.NewRequest(http.MethodGet, "/admin/topics", http.NoBody),
-				httptest.NewRequest(http.MethodGet, "/admin/topics/a", http.NoBody),
-				httptest.NewRequest(http.MethodDelete, "/admin/topics/a", http.NoBody),
+				httptest.NewRequest(http.MethodGet, "/v1/topics", http.NoBody),
+				httptest.NewRequest(http.MethodGet, "/v1/topics/a", http.NoBody),
+				httptest.NewRequest(http.MethodDelete, "/v1/topics/a", http.NoBody),
+				httptest.NewRequest(http.MethodGet, "/v1/messages/a", http.NoBody),
+				httptest.NewRequest(http.MethodGet, "/v1/messages/a?last=3", http.NoBody),
+				httptest.NewRequest(http.MethodGet, "/v1/body/a", http.NoBody),
+				httptest.NewRequest(http.MethodGet, "/v1/count/a", http.NoBody),
 			} {
+				log.Reset()
 				w := httptest.NewRecorder()
 				mux.ServeHTTP(w, request)
 				body := w.Body.String()
-				if w.Code != tt.status || !strings.Contains(body, `"kind":"`+tt.kind+`"`) || w.Header().Get("Content-Type") != "application/problem+json" {
+				if w.Code != tt.status || !strings.Contains(body, `"kind":"`+tt.kind+`","code":"`+tt.code+`"`) ||
+					w.Header().Get("Content-Type") != "application/problem+json" {
 					t.Errorf("%s %s is answered by %d %s", request.Method, request.URL, w.Code, body)
 				}
 				if strings.Contains(body, "some secret") != tt.detail || strings.Contains(log.String(), "some secret") == tt.detail {
@@ -111,19 +137,23 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// TestGuardDecides shows that no route is outside of the guard.
+// TestGuardDecides shows that what changes or removes is not outside of the
+// guard, and that on a listener of the operators' own there are the routes to
+// look around, and none to publish.
 func TestGuardDecides(t *testing.T) {
+	closed := func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	}
 	mux := http.NewServeMux()
-	topics := httpapi.Topics{Log: broken{}, Logger: slog.New(slog.DiscardHandler)}
-	topics.Register(mux, func(http.Handler) http.Handler { return http.NotFoundHandler() })
+	newAPI(broken{}, slog.New(slog.DiscardHandler)).RegisterOperator(mux, closed)
 	for _, request := range []*http.Request{
-		httptest.NewRequest(http.MethodGet, "/admin/topics", http.NoBody),
-		httptest.NewRequest(http.MethodGet, "/admin/topics/a", http.NoBody),
-		httptest.NewRequest(http.MethodDelete, "/admin/topics/a", http.NoBody),
+		httptest.NewRequest(http.MethodDelete, "/v1/topics/a", http.NoBody),
+		httptest.NewRequest(http.MethodPut, "/v1/retention/a", http.NoBody),
+		httptest.NewRequest(http.MethodDelete, "/v1/retention/a", http.NoBody),
 	} {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, request)
-		if w.Code != http.StatusNotFound {
+		if w.Code != http.StatusTeapot {
 			t.Errorf("%s %s is %d, want the guard's answer", request.Method, request.URL, w.Code)
 		}
 	}

@@ -58,7 +58,16 @@ func silent() []attack {
 		},
 		{
 			name: "half a body", conns: 400, budget: restCost,
-			run: once("POST /admin/topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\nx"),
+			run: once("POST /v1/messages/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\nx"),
+		},
+		{
+			name: "declares a body and sends nothing", conns: 400, budget: restCost + 8<<10,
+			run: once(fmt.Sprintf("POST /v1/messages/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", attackedMessage)),
+		},
+		{
+			name: "declares a body and sends half", conns: 100, budget: restCost + 4*attackedMessage,
+			run: once(fmt.Sprintf("POST /v1/messages/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", 2*attackedMessage) +
+				strings.Repeat("x", attackedMessage)),
 		},
 		{name: "half a frame's header", conns: 400, budget: restCost, path: rpcPath, run: once("\x81\xff\x00\x00")},
 		{

@@ -57,7 +57,7 @@ func TestBooksBalance(t *testing.T) {
 			Count int
 		}
 	}
-	if err := json.Unmarshal([]byte(get(t, s, "/admin/topics")), &page); err != nil {
+	if err := json.Unmarshal([]byte(get(t, s, "/v1/topics")), &page); err != nil {
 		t.Fatal(err)
 	}
 	if len(page.Topics) != 1 || page.Topics[0].Topic != books || page.Topics[0].Count != 2*n {

@@ -106,7 +106,7 @@ func TestHandshakes(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/", "/admin/metrics", "/admin/topics", "/admin/debug/pprof/"} {
+	for _, path := range []string{"/", "/admin/metrics", "/v1/topics", "/admin/debug/pprof/"} {
 		if got := exchange(t, s, "GET "+path+" HTTP/1.1\r\nHost: evil.example\r\n\r\n"); got != 403 {
 			t.Errorf("%s for a rebound name: status %d, want 403", path, got)
 		}
@@ -124,7 +124,7 @@ func TestSecretInURL(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
-	for _, path := range []string{rpcPath + query, gobblerPath + query, "/stream/nothing" + query, "/admin/topics/x" + query, "/none" + query} {
+	for _, path := range []string{rpcPath + query, gobblerPath + query, "/stream/nothing" + query, "/v1/topics/x" + query, "/none" + query} {
 		good := upgrade("127.0.0.1", path)
 		for _, request := range []string{
 			good,

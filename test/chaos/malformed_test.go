@@ -176,7 +176,7 @@ func refusedByHTTP(t *testing.T, s *servertest.Server, topic string) {
 	}
 	for _, method := range []string{"GET", "DELETE"} {
 		for _, escaped := range []string{url.PathEscape(path), (&url.URL{Path: path}).EscapedPath()} {
-			status := exchange(t, s, method+" /admin/topics/"+escaped+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+			status := exchange(t, s, method+" /v1/topics/"+escaped+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 			if status < 300 || status >= 500 {
 				t.Errorf("%s of %.40q: status %d", method, escaped, status)
 			}

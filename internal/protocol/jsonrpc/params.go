@@ -24,17 +24,17 @@ func (p Params) Decode(v any) error {
 	if err == nil {
 		return nil
 	}
-	return newError(CodeInvalidParams, describe(err))
+	return newError(CodeInvalidParams, describe("params", err))
 }
 
 // describe puts a decoding error into words of ours: the library's name Go
-// types, and may change.
-func describe(err error) string {
+// types, and may change. Root names the whole that was decoded.
+func describe(root string, err error) string {
 	e, ok := errors.AsType[*json.SemanticError](err)
 	if !ok {
-		return "params: not strict JSON"
+		return root + ": not strict JSON"
 	}
-	where := "params" + string(e.JSONPointer)
+	where := root + string(e.JSONPointer)
 	switch {
 	case errors.Is(e.Err, json.ErrUnknownName):
 		return where + ": there is no such member"

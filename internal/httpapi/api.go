@@ -1,0 +1,198 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/broker"
+)
+
+// Config says what an API serves and to whom.
+type Config struct {
+	// Log is where the streams are listed from.
+	Log backend.Log
+	// Broker publishes, reads and trims.
+	Broker *broker.Broker
+	// Logger gets the errors that a client is not shown.
+	Logger *slog.Logger
+	// Admit tells whether the page that a request comes from may use the API,
+	// by the request's Origin; the error wraps parley.ErrForbidden.
+	Admit func(*http.Request) error
+	// Separate says that operators have a listener of their own.
+	Separate bool
+	// Version is the server's.
+	Version string
+	// BodyBytes bounds what is held of bodies that have not arrived completely,
+	// all requests together; beyond it they are refused as overloaded.
+	BodyBytes int64
+}
+
+// API serves everything under /v1.
+type API struct {
+	cfg      Config
+	routes   []route
+	document []byte // OpenAPI
+	room     room
+	lists    chan struct{} // a place for each list of topics being made
+}
+
+// How much at once.
+const (
+	requestTimeout  = 30 * time.Second // counting a large stream reads many keys
+	concurrentLists = 4
+)
+
+// New makes an API; Register and RegisterOperator serve it.
+func New(cfg Config) *API {
+	a := &API{cfg: cfg, lists: make(chan struct{}, concurrentLists)}
+	a.room.bound = cfg.BodyBytes
+	a.routes = a.table()
+	a.document = a.describe()
+	return a
+}
+
+// Register adds the clients' routes to mux.
+func (a *API) Register(mux *http.ServeMux) {
+	a.register(mux, func(rt *route) http.Handler {
+		if rt.audience == operators {
+			return nil
+		}
+		return a.serve(rt)
+	})
+}
+
+// RegisterOperator adds the operators' routes to mux, each wrapped by guard,
+// which decides who may call it. On a mux of the operators' own there are also
+// the routes to look at what they change.
+func (a *API) RegisterOperator(mux *http.ServeMux, guard func(http.Handler) http.Handler) {
+	protect := http.NewCrossOriginProtection()
+	protect.SetDenyHandler(http.HandlerFunc(CrossOrigin))
+	serve := func(rt *route) http.Handler {
+		switch {
+		case rt.audience == operators:
+			return guard(protect.Handler(a.serve(rt)))
+		case rt.audience == everybody && a.cfg.Separate:
+			return a.serve(rt)
+		}
+		return nil
+	}
+	if a.cfg.Separate {
+		a.register(mux, serve)
+		return
+	}
+	for i := range a.routes { // Register has done the rest
+		if h := serve(&a.routes[i]); h != nil {
+			mux.Handle(a.routes[i].pattern(), h)
+		}
+	}
+}
+
+// register adds the routes that serve has a handler for, and answers for all
+// other methods and paths.
+func (a *API) register(mux *http.ServeMux, serve func(*route) http.Handler) {
+	methods := map[string][]string{}
+	for i := range a.routes {
+		rt := &a.routes[i]
+		h := serve(rt)
+		if h != nil {
+			mux.Handle(rt.pattern(), h)
+		}
+		if h != nil || rt.audience == operators && !a.cfg.Separate {
+			methods[rt.path] = append(methods[rt.path], rt.method)
+		}
+	}
+	for path, allowed := range methods {
+		mux.Handle(path, a.otherMethod(allowed))
+	}
+	mux.HandleFunc(prefix, func(w http.ResponseWriter, r *http.Request) {
+		a.fail(w, r, failure(http.StatusNotFound, "there is nothing at this path; /v1/docs says what there is"))
+	})
+}
+
+// otherMethod answers methods that a path does not have: OPTIONS, a preflight
+// among them, and those that are refused.
+func (a *API) otherMethod(allowed []string) http.Handler {
+	names := append([]string{}, allowed...)
+	for _, m := range allowed {
+		if m == http.MethodGet {
+			names = append(names, http.MethodHead)
+		}
+	}
+	allow := strings.Join(append(names, http.MethodOptions), ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		if r.Method != http.MethodOptions {
+			a.fail(w, r, failure(http.StatusMethodNotAllowed, "the methods here are "+allow))
+			return
+		}
+		if err := a.share(w, r); err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		preflight(w, r, allow)
+	})
+}
+
+// serve is the handler of one route.
+func (a *API) serve(rt *route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		err := a.share(w, r)
+		var query map[string]string
+		if err == nil {
+			query, err = rt.query(r.URL.RawQuery)
+		}
+		if err == nil {
+			err = rt.serve(w, &request{Request: r.WithContext(ctx), query: query})
+		}
+		if err != nil {
+			a.fail(w, r, err)
+		}
+	})
+}
+
+// request is an HTTP request whose query was checked.
+type request struct {
+	*http.Request
+
+	query map[string]string
+}
+
+// topic is the topic that the path names.
+func (r *request) topic() (parley.Topic, error) {
+	return parley.ParseTopic("/" + r.PathValue("topic"))
+}
+
+// identity is who asks: nobody is asked for a credential yet.
+func (r *request) identity() parley.Identity { return parley.Identity{} }
+
+// brokenBody is the error of a body that could not be read, in the client's
+// terms.
+func brokenBody(err error) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return tooLarge(large.Limit)
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return failure(http.StatusRequestTimeout, "the body did not arrive in time")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return failure(http.StatusBadRequest, "the body ends too early")
+	}
+	return failure(http.StatusBadRequest, "the body cannot be read")
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && timeout.Timeout()
+}

@@ -1,0 +1,96 @@
+package httpapi_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/protocol/jsonform"
+)
+
+// document is the API's description as a server gives it out.
+func document(t *testing.T) *openapi3.T {
+	t.Helper()
+	mux := http.NewServeMux()
+	newAPI(broken{}, slog.New(slog.DiscardHandler)).Register(mux)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/openapi.json", http.NoBody))
+	d, err := openapi3.NewLoader().LoadFromData(w.Body.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestDocumentIsOpenAPI checks the document against the rules of OpenAPI 3.1, its
+// examples included.
+func TestDocumentIsOpenAPI(t *testing.T) {
+	d := document(t)
+	if !d.IsOpenAPI31OrLater() {
+		t.Errorf("the document is of version %s", d.OpenAPI)
+	}
+	if err := d.Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+	d.OpenAPI, d.Info = "3.1.0", nil
+	if d.Validate(t.Context()) == nil {
+		t.Error("a document without info passes: the check checks nothing")
+	}
+}
+
+// TestSchemasAreTheTypes compares the members of the schemas with those of the
+// types that are written or read.
+func TestSchemasAreTheTypes(t *testing.T) {
+	d := document(t)
+	for name, v := range map[string]any{
+		"Topic": httpapi.Topic{}, "List": httpapi.List{}, "Purged": httpapi.Purged{}, "Counted": httpapi.Counted{},
+		"Problem": httpapi.Problem{}, "Outcome": httpapi.Outcome{}, "Reason": httpapi.Reason{}, "Retention": httpapi.Retention{},
+	} {
+		s := d.Components.Schemas[name].Value
+		members, required := fields(reflect.TypeOf(v))
+		if got := sorted(s.Properties); !slices.Equal(got, members) {
+			t.Errorf("the schema %s has the members %v, the type %v", name, got, members)
+		}
+		if got := slices.Sorted(slices.Values(s.Required)); !slices.Equal(got, required) {
+			t.Errorf("the schema %s requires %v, the type always writes %v", name, got, required)
+		}
+	}
+	members, _ := fields(reflect.TypeFor[jsonform.Publication]())
+	if got := sorted(d.Components.Schemas["Publications"].Value.Properties["messages"].Value.Items.Value.Properties); !slices.Equal(got, members) {
+		t.Errorf("a message of a batch has the members %v, the type %v", got, members)
+	}
+	members = slices.Sorted(slices.Values(append(members, "producer")))
+	if got := sorted(d.Components.Schemas["Publication"].Value.Properties); !slices.Equal(got, members) {
+		t.Errorf("a message has the members %v, the type %v", got, members)
+	}
+}
+
+func sorted(m openapi3.Schemas) []string {
+	var names []string
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// fields are the members that a type has in JSON, and those that it always has.
+func fields(t reflect.Type) (all, always []string) {
+	for f := range t.Fields() {
+		name, option, _ := strings.Cut(f.Tag.Get("json"), ",")
+		all = append(all, name)
+		if option == "" {
+			always = append(always, name)
+		}
+	}
+	slices.Sort(all)
+	slices.Sort(always)
+	return all, always
+}
