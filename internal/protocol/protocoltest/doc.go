@@ -28,4 +28,29 @@
 // connections may arrive in any. A frame that the conversation does not mention
 // is a fault. Silence is shown by a harmless command, whose answer must be the
 // next frame; so is the end of a conversation, on every connection.
+//
+// # HTTP
+//
+// A conversation over HTTP has the info string "transcript http". Its lines are
+//
+//	// a remark
+//	> POST /v1/messages/hello     a request: method and path,
+//	> Content-Type: text/plain    headers,
+//	>                             and after an empty line
+//	> hi                          the body, without an LF at its end
+//	< 201                         the answer's status,
+//	< Location: $_                those of its headers that matter,
+//	<                             and after an empty line, which may be left out
+//	< {"topic":"/hello",…         where no header can be meant, the body
+//
+// A body whose first line begins with a double quote is a Go string literal. An
+// answer without a body in the transcript may have any; its LF at the end is not
+// compared. When the last line of a body is "…" it goes on in any way, or the
+// stream stays open.
+//
+// # Shells
+//
+// A page of commands has blocks with the info string "sh". They are run in their
+// order by one bash each, in one directory; a block "output" behind one says what
+// it writes, with the same placeholders.
 package protocoltest

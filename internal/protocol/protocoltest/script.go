@@ -49,31 +49,53 @@ func ReadFile(file, name string) ([]Script, error) {
 }
 
 func parse(file, name string, p []byte) ([]Script, error) {
+	blocks, err := blocksOf(file, p, func(info string) bool { return info == "transcript "+name })
+	if err != nil {
+		return nil, err
+	}
 	var scripts []Script
-	var in *Script
+	for _, b := range blocks {
+		s := Script{File: file, Line: b.line, End: b.end}
+		for i, text := range b.lines {
+			if err := s.add(b.line+1+i, text); err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", file, b.line+1+i, err)
+			}
+		}
+		scripts = append(scripts, s)
+	}
+	return scripts, nil
+}
+
+// block is a fenced block of a Markdown file.
+type block struct {
+	info      string
+	line, end int // of the fences
+	lines     []string
+}
+
+// blocksOf returns the fenced blocks of p whose info string is wanted.
+func blocksOf(file string, p []byte, wanted func(info string) bool) ([]block, error) {
+	var blocks []block
+	var in *block
 	lines := bufio.NewScanner(bytes.NewReader(p))
 	lines.Buffer(nil, len(p)+1)
 	for n := 1; lines.Scan(); n++ {
-		text := lines.Text()
+		info, fence := strings.CutPrefix(lines.Text(), "```")
 		switch {
-		case in == nil:
-			if text == "```transcript "+name {
-				in = &Script{File: file, Line: n}
-			}
-		case text == "```":
-			in.End = n
-			scripts = append(scripts, *in)
+		case in == nil && fence && wanted(info):
+			in = &block{info: info, line: n}
+		case in != nil && lines.Text() == "```":
+			in.end = n
+			blocks = append(blocks, *in)
 			in = nil
-		default:
-			if err := in.add(n, text); err != nil {
-				return nil, fmt.Errorf("%s:%d: %w", file, n, err)
-			}
+		case in != nil:
+			in.lines = append(in.lines, lines.Text())
 		}
 	}
 	if in != nil {
-		return nil, fmt.Errorf("%s:%d: the transcript has no end", file, in.Line)
+		return nil, fmt.Errorf("%s:%d: the %s has no end", file, in.line, strings.Fields(in.info)[0])
 	}
-	return scripts, lines.Err()
+	return blocks, lines.Err()
 }
 
 // add appends what line n says.
