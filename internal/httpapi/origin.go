@@ -65,10 +65,11 @@ func plainNames(s string) bool {
 // reads %2F as a slash that is none.
 func Strict(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(path.Clean(r.URL.Path)+"/", prefix) {
+		p := r.URL.Path
+		if strings.HasPrefix(p, prefix) || strings.HasPrefix(path.Clean(p)+"/", prefix) {
 			if fault := pathFault(r.URL.EscapedPath(), r.URL.Path); fault != "" {
-				p := translate(failure(http.StatusBadRequest, fault))
-				p.write(w)
+				problem := translate(failure(http.StatusBadRequest, fault))
+				problem.write(w)
 				return
 			}
 		}

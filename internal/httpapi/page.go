@@ -25,7 +25,7 @@ func page(path, id, summary, mediaType, file string) route {
 		serve: func(w http.ResponseWriter, _ *request) error {
 			plain(w, mediaType)
 			h := w.Header()
-			h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "+
+			h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "+
 				"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 			h.Set("Content-Length", strconv.Itoa(len(file)))
 			_, _ = w.Write([]byte(file)) // a client that has gone is nobody's concern

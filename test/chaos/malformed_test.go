@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -174,10 +175,18 @@ func refusedByHTTP(t *testing.T, s *servertest.Server, topic string) {
 	if !slash || topic == "/$inbox" {
 		return // the path would be another topic's
 	}
+	for _, escaped := range []string{url.PathEscape(path), (&url.URL{Path: path}).EscapedPath()} {
+		for _, route := range []string{"messages", "count", "body"} {
+			method := map[string]string{"messages": "POST"}[route]
+			if status := exchange(t, s, cmp.Or(method, "GET")+" /v1/"+route+"/"+escaped+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); status < 400 || status >= 500 {
+				t.Errorf("%s of %.40q: status %d", route, escaped, status)
+			}
+		}
+	}
 	for _, method := range []string{"GET", "DELETE"} {
 		for _, escaped := range []string{url.PathEscape(path), (&url.URL{Path: path}).EscapedPath()} {
 			status := exchange(t, s, method+" /v1/topics/"+escaped+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-			if status < 300 || status >= 500 {
+			if status < 400 || status >= 500 {
 				t.Errorf("%s of %.40q: status %d", method, escaped, status)
 			}
 		}
