@@ -16,19 +16,25 @@ import (
 
 // call makes one request of the HTTP API and decodes the answer.
 func call(ctx context.Context, method, server, path string, answer any) error {
-	return send(ctx, method, server, path, nil, answer)
+	return demand{method, server, path, nil}.send(ctx, answer)
 }
 
-// send makes one request, with body as JSON unless it is nil.
-func send(ctx context.Context, method, server, path string, body, answer any) error {
+// demand is one request of the HTTP API; body is sent as JSON unless it is nil.
+type demand struct {
+	method, server, path string
+	body                 any
+}
+
+// send makes the request and decodes the answer.
+func (d demand) send(ctx context.Context, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	req, err := adminRequest(ctx, method, server, path)
+	req, err := adminRequest(ctx, d.method, d.server, d.path)
 	if err != nil {
 		return err
 	}
-	if body != nil {
-		text, err := json.Marshal(body)
+	if d.body != nil {
+		text, err := json.Marshal(d.body)
 		if err != nil {
 			return err
 		}

@@ -64,7 +64,7 @@ func newTopicRetention() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		method, body := http.MethodGet, any(nil)
+		d := demand{method: http.MethodGet, server: *server, path: path}
 		rule, err := boundsOf(c)
 		switch {
 		case err != nil:
@@ -72,12 +72,12 @@ func newTopicRetention() *cobra.Command {
 		case *reset && len(rule) > 0:
 			return usage(c.CommandPath(), "either --reset or bounds")
 		case *reset:
-			method = http.MethodDelete
+			d.method = http.MethodDelete
 		case len(rule) > 0:
-			method, body = http.MethodPut, rule
+			d.method, d.body = http.MethodPut, rule
 		}
 		var k keeps
-		if err := send(c.Context(), method, *server, path, body, &k); err != nil {
+		if err := d.send(c.Context(), &k); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintln(c.OutOrStdout(), k.String())

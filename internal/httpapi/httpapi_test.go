@@ -76,6 +76,10 @@ func (b broken) Read(context.Context, backend.Query) (backend.Page, error) {
 	return backend.Page{}, b.err
 }
 
+func (b broken) Trim(context.Context, parley.Stream, backend.Retention) (parley.Seq, error) {
+	return 0, b.err
+}
+
 // newAPI is an API over log, for everybody.
 func newAPI(log backend.Log, logger *slog.Logger) *httpapi.API {
 	return httpapi.New(httpapi.Config{

@@ -54,7 +54,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]b
 		n, err := from.Read(p[len(p):cap(p)])
 		p = p[:len(p)+n]
 		switch {
-		case err == io.EOF: //nolint:errorlint // readers return it as it is
+		case err == io.EOF:
 			return p, nil
 		case err != nil:
 			return nil, brokenBody(err)

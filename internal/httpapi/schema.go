@@ -14,11 +14,15 @@ func text() schema                 { return schema{"type": "string"} }
 func boolean() schema              { return schema{"type": "boolean"} }
 func timeSchema() schema           { return schema{"type": "string", "format": "date-time"} }
 func durationSchema() schema       { return schema{"type": "string", "examples": []any{"90s", "10m", "7d"}} }
-func idSchema() schema             { return schema{"type": "string", "minLength": 1, "maxLength": 255} }
-func producerSchema() schema       { return schema{"type": "string", "pattern": "^[0-9a-fA-F]{32}$"} }
-func topicSchema() schema          { return schema{"type": "string", "pattern": "^/", "maxLength": 255} }
-func stringMap() schema            { return schema{"type": "object", "additionalProperties": text()} }
-func list(of schema) schema        { return schema{"type": "array", "items": of} }
+
+func idSchema() schema { return schema{"type": "string", "minLength": 1, "maxLength": 255} }
+
+func producerSchema() schema { return schema{"type": "string", "pattern": "^[0-9a-fA-F]{32}$"} }
+
+func topicSchema() schema { return schema{"type": "string", "pattern": "^/", "maxLength": 255} }
+
+func stringMap() schema     { return schema{"type": "object", "additionalProperties": text()} }
+func list(of schema) schema { return schema{"type": "array", "items": of} }
 
 func number(least, most int) schema {
 	return schema{"type": "integer", "minimum": least, "maximum": most}

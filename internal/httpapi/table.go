@@ -157,8 +157,11 @@ func (a *API) retentionRoutes() []route {
 		{in: inHeader, name: "If-Match", schema: text(), text: "Only if this is still the ETag of what is set."},
 		{in: inHeader, name: "If-None-Match", schema: text(), text: "`*`: only if nothing is set."},
 	}
-	rule := answer{http.StatusOK, "The rule in force.", []param{{name: "ETag", schema: text(), text: "Of what is set."}},
-		[]content{{jsonType, reference("Retention"), nil}}}
+	rule := answer{
+		http.StatusOK, "The rule in force.",
+		[]param{{name: "ETag", schema: text(), text: "Of what is set."}},
+		[]content{{jsonType, reference("Retention"), nil}},
+	}
 	return []route{
 		{
 			method: http.MethodGet, path: "/v1/retention/{stream}", audience: everybody, id: "showRetention", summary: "See what a stream keeps",
