@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -153,6 +154,9 @@ func (a *API) serve(rt *route) http.Handler {
 		if err == nil {
 			err = rt.serve(w, &request{Request: r.WithContext(ctx), query: query})
 		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("this takes longer than %v: %w", requestTimeout, parley.ErrUnavailable)
+		}
 		if err != nil {
 			a.fail(w, r, err)
 		}
@@ -181,7 +185,7 @@ func brokenBody(err error) error {
 	switch {
 	case errors.As(err, &large):
 		return tooLarge(large.Limit)
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+	case isTimeout(err):
 		return failure(http.StatusRequestTimeout, "the body did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return failure(http.StatusBadRequest, "the body ends too early")
