@@ -92,7 +92,7 @@ func technologies() map[string][]string {
 		"go.uber.org/goleak":                 {},
 		"github.com/rogpeppe/go-internal":    {},
 		"github.com/getkin/kin-openapi":      {},
-		"github.com/chromedp/chromedp":       {},
+		"github.com/chromedp":                {},
 	}
 }
 
