@@ -26,6 +26,9 @@ type Config struct {
 	// Admit tells whether the page that a request comes from may use the API,
 	// by the request's Origin; the error wraps parley.ErrForbidden.
 	Admit func(*http.Request) error
+	// Subscribe follows a topic as server-sent events, at
+	// /v1/subscribe/{topic...}; nil leaves that route out.
+	Subscribe http.Handler
 	// Separate says that operators have a listener of their own.
 	Separate bool
 	// Version is the server's.
@@ -143,6 +146,9 @@ func (a *API) otherMethod(allowed []string) http.Handler {
 
 // serve is the handler of one route.
 func (a *API) serve(rt *route) http.Handler {
+	if rt.handler != nil {
+		return rt.handler
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 		defer cancel()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/protocol/jsonform"
 )
@@ -19,7 +20,10 @@ import (
 func document(t *testing.T) *openapi3.T {
 	t.Helper()
 	mux := http.NewServeMux()
-	newAPI(broken{}, slog.New(slog.DiscardHandler)).Register(mux)
+	httpapi.New(httpapi.Config{
+		Log: broken{}, Broker: broker.New(broker.Config{Log: broken{}}), Logger: slog.New(slog.DiscardHandler),
+		Admit: func(*http.Request) error { return nil }, Subscribe: http.NotFoundHandler(), Version: "0",
+	}).Register(mux)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/openapi.json", http.NoBody))
 	d, err := openapi3.NewLoader().LoadFromData(w.Body.Bytes())
@@ -42,6 +46,32 @@ func TestDocumentIsOpenAPI(t *testing.T) {
 	d.OpenAPI, d.Info = "3.1.0", nil
 	if d.Validate(t.Context()) == nil {
 		t.Error("a document without info passes: the check checks nothing")
+	}
+}
+
+// TestSubscribeIsAnothers: the event stream is served by whoever was given, with
+// a path, a description and an answer to other methods like the rest.
+func TestSubscribeIsAnothers(t *testing.T) {
+	mux := http.NewServeMux()
+	httpapi.New(httpapi.Config{
+		Log: broken{}, Broker: broker.New(broker.Config{Log: broken{}}), Logger: slog.New(slog.DiscardHandler),
+		Admit: func(*http.Request) error { return nil },
+		Subscribe: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte(r.PathValue("topic") + "?" + r.URL.RawQuery))
+		}),
+	}).Register(mux)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/subscribe/a/b?x=1&x=2", http.NoBody))
+	if w.Body.String() != "a/b?x=1&x=2" {
+		t.Errorf("the stream's handler is not asked: %d %s", w.Code, w.Body)
+	}
+	w = httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/subscribe/a", http.NoBody))
+	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD, OPTIONS" {
+		t.Errorf("POST is answered by %d, %s", w.Code, w.Header().Get("Allow"))
+	}
+	if document(t).Paths.Value("/v1/subscribe/{topic}") == nil {
+		t.Error("the stream is not described")
 	}
 }
 

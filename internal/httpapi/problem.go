@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -126,14 +127,20 @@ func translate(err error) Problem {
 	return p
 }
 
-// fail answers with err. What the client is not told is logged.
+// fail answers with err.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
+	Fail(w, r, a.cfg.Logger, err)
+}
+
+// Fail answers with err as a problem: the client is told all about its own
+// mistakes, and nothing about the server's, which are logged.
+func Fail(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error) {
 	p := translate(err)
 	if p.Status == http.StatusInternalServerError {
 		if r.Context().Err() != nil {
 			return // the client has gone, and took its error with it
 		}
-		a.cfg.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	p.write(w)
 }

@@ -33,6 +33,8 @@ type route struct {
 	// faults are the statuses of problems beyond those that any route has.
 	faults []int
 	serve  func(http.ResponseWriter, *request) error
+	// handler serves the route in place of serve, and reads the query itself.
+	handler http.Handler
 }
 
 func (rt *route) pattern() string { return rt.method + " " + rt.path }

@@ -8,6 +8,9 @@ import (
 // table is everything that the API does.
 func (a *API) table() []route {
 	routes := append(a.publishRoutes(), a.readRoutes()...)
+	if a.cfg.Subscribe != nil {
+		routes = append(routes, a.subscribeRoute())
+	}
 	routes = append(routes, a.topicRoutes()...)
 	routes = append(routes, a.retentionRoutes()...)
 	return append(routes, a.documentRoutes()...)
@@ -116,6 +119,26 @@ func (a *API) readRoutes() []route {
 			faults: []int{http.StatusForbidden},
 			serve:  a.count,
 		},
+	}
+}
+
+func (a *API) subscribeRoute() route {
+	return route{
+		method: http.MethodGet, path: "/v1/subscribe/{topic...}", id: "subscribe", summary: "Follow a topic",
+		text: "Server-sent events, as long as the client stays: messages of the topic and of those below it, and notices such as a gap. " +
+			"Begins live unless one of `after`, `since` and `last` is given. A client that comes back says where it was by `Last-Event-ID`.",
+		params: []param{
+			topicParam("the topic; those below it are covered too"),
+			{in: inQuery, name: "after", schema: seqSchema(), text: "Begin with the first message above this seq; 0 is the oldest."},
+			{in: inQuery, name: "since", schema: text(), text: "Begin at this time, or so long ago.", example: "10m"},
+			{in: inQuery, name: "last", schema: number(1, a.cfg.Broker.Limits().HistoryMessages), text: "Begin with the newest so many.", example: 10},
+			{in: inQuery, name: "replay_only", schema: boolean(), text: "End after what is stored."},
+			{in: inQuery, name: "max", schema: schema{"type": "integer", "minimum": 1}, text: "End after so many messages; needs `replay_only`."},
+			{in: inHeader, name: "Last-Event-ID", schema: text(), text: "The id of the last event that the client has."},
+		},
+		answer:  answer{http.StatusOK, "A stream of events.", nil, []content{{"text/event-stream", text(), nil}}},
+		faults:  []int{http.StatusForbidden},
+		handler: a.cfg.Subscribe,
 	}
 }
 
