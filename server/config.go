@@ -42,9 +42,11 @@ type HTTP struct {
 	Origins []string
 	// Gobbler serves the Gobbler protocol over WebSocket.
 	Gobbler bool
-	// GobblerPrefix is where the Gobbler protocol is served; it begins and
-	// ends with a slash.
-	GobblerPrefix string
+	// GobblerPrefixes are where it is served; without any it is not.
+	GobblerPrefixes []GobblerPrefix
+	// GobblerDialect is which dialect of it is spoken, GobblerDeployed or
+	// GobblerDocumented, where neither the prefix nor the client says another.
+	GobblerDialect string
 	// Health, Prometheus, Metrics (the old JSON form) and Toggles are the paths
 	// of those endpoints; empty switches one off.
 	Health, Prometheus, Metrics, Toggles string
@@ -73,6 +75,21 @@ type TLS struct {
 	// They are read again when they change.
 	Cert, Key string
 }
+
+// GobblerPrefix is one place of the Gobbler protocol.
+type GobblerPrefix struct {
+	// Path begins and ends with a slash.
+	Path string
+	// Dialect is spoken there; empty is that of HTTP.GobblerDialect.
+	Dialect string
+}
+
+// The dialects of the Gobbler protocol: what its server spoke, and what its page
+// documented.
+const (
+	GobblerDeployed   = "deployed"
+	GobblerDocumented = "documented"
+)
 
 // Storage says where messages are kept.
 type Storage struct {
@@ -150,16 +167,17 @@ const (
 func Default() Config {
 	return Config{
 		HTTP: HTTP{
-			Listen:        "127.0.0.1:8080",
-			Gobbler:       true,
-			GobblerPrefix: "/stream/",
-			Health:        "/admin/healthcheck",
-			Prometheus:    "/admin/metrics",
-			Metrics:       "/admin/metrics-old",
-			Toggles:       "/admin/toggles",
-			Connections:   100_000,
-			PerAddress:    20_000,
-			WriteTimeout:  20 * time.Second,
+			Listen:          "127.0.0.1:8080",
+			Gobbler:         true,
+			GobblerPrefixes: []GobblerPrefix{{Path: "/stream/"}},
+			GobblerDialect:  GobblerDeployed,
+			Health:          "/admin/healthcheck",
+			Prometheus:      "/admin/metrics",
+			Metrics:         "/admin/metrics-old",
+			Toggles:         "/admin/toggles",
+			Connections:     100_000,
+			PerAddress:      20_000,
+			WriteTimeout:    20 * time.Second,
 		},
 		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
 		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},

@@ -52,10 +52,12 @@ func (s *Server) nativeDialect() *dialect {
 	}
 }
 
-// gobblerDialect speaks the Gobbler protocol as its deployed clients do.
-func (s *Server) gobblerDialect() *dialect {
+// gobblerDialect speaks the Gobbler protocol: the given dialect of it, unless the
+// client chooses another by a subprotocol.
+func (s *Server) gobblerDialect(spoken gobbler.Dialect) *dialect {
 	config := s.wireConfig(int(s.cfg.Limits.Message) + parley.MaxHeaderBytes + 1<<10)
 	config.AnyText = true
+	config.Subprotocols = []string{gobbler.Documented.Subprotocol(), gobbler.Deployed.Subprotocol()}
 	return &dialect{
 		name: gobblerName,
 		wire: config,
@@ -65,7 +67,11 @@ func (s *Server) gobblerDialect() *dialect {
 				return nil, err
 			}
 			return func(conn *wire.WebSocket) protocol.Conversation {
-				return gobbler.Conversation(conn, s.broker, user)
+				d, chosen := gobbler.ParseDialect(conn.Subprotocol())
+				if !chosen {
+					d = spoken
+				}
+				return gobbler.Conversation(conn, s.broker, user, d)
 			}, nil
 		},
 	}

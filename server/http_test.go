@@ -97,7 +97,8 @@ func TestRoutes(t *testing.T) {
 
 func TestEndpointsCanBeSwitchedOff(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) {
-		c.HTTP.Health, c.HTTP.Prometheus, c.HTTP.GobblerPrefix = "", "", "/ws/"
+		c.HTTP.Health, c.HTTP.Prometheus = "", ""
+		c.HTTP.GobblerPrefixes = []server.GobblerPrefix{{Path: "/ws/"}}
 	})
 	for path, want := range map[string]int{"/admin/healthcheck": 404, "/admin/metrics": 404, "/stream/": 404, "/ws/": 400} {
 		if got := request(t, "GET", s.URL+path, nil); got.status != want {

@@ -86,24 +86,37 @@ func endpoint() kind[string] {
 // takenPaths are those that are not settings, with all below them. The routes of
 // one package have one line.
 func takenPaths() []string {
-	return []string{"/v1", "/api", "/debug", readyPath, debugPath, "/admin/router"}
+	return []string{"/v1", "/api", "/debug", readyPath, debugPath, routerPath}
 }
 
 // below reports whether a path is another one or below it.
 func below(path, other string) bool { return path == other || strings.HasPrefix(path, other+"/") }
 
-// prefix is a path that a protocol is served below.
-func prefix() kind[string] {
-	return kind[string]{
-		value: "PATH", allowed: "a path that begins and ends with a slash, such as /stream/, outside /admin/, /api/, /debug/ and /v1/", format: asIs,
-		parse: func(s string) (string, error) {
-			if len(s) < 3 || !strings.HasSuffix(s, "/") || !cleanPath(strings.TrimSuffix(s, "/")) {
-				return "", errors.New("is not such a path")
+// gobblerPrefix is a path that the Gobbler protocol is served below, and a
+// dialect.
+func gobblerPrefix() kind[GobblerPrefix] {
+	return kind[GobblerPrefix]{
+		value: "PATH[=DIALECT]",
+		allowed: "a path that begins and ends with a slash, such as /stream/, outside /admin/, /api/, /debug/ and /v1/; " +
+			"after it may stand =" + GobblerDeployed + " or =" + GobblerDocumented,
+		parse: func(s string) (GobblerPrefix, error) {
+			path, dialect, given := strings.Cut(s, "=")
+			if len(path) < 3 || !strings.HasSuffix(path, "/") || !cleanPath(strings.TrimSuffix(path, "/")) {
+				return GobblerPrefix{}, errors.New("is not such a path")
 			}
-			if root, _, _ := strings.Cut(s[1:], "/"); slices.Contains([]string{"admin", "api", "debug", "v1"}, root) {
-				return "", errors.New("is taken")
+			if root, _, _ := strings.Cut(path[1:], "/"); slices.Contains([]string{"admin", "api", "debug", "v1"}, root) {
+				return GobblerPrefix{}, errors.New("is taken")
 			}
-			return s, nil
+			if given && dialect != GobblerDeployed && dialect != GobblerDocumented {
+				return GobblerPrefix{}, errors.New("names no dialect")
+			}
+			return GobblerPrefix{path, dialect}, nil
+		},
+		format: func(p GobblerPrefix) string {
+			if p.Dialect == "" {
+				return p.Path
+			}
+			return p.Path + "=" + p.Dialect
 		},
 	}
 }

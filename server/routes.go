@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/protocol/gobbler"
 )
 
 // The paths that are not settings.
@@ -16,6 +18,7 @@ const (
 	nativePath = "/v1/rpc"
 	readyPath  = "/admin/readycheck"
 	debugPath  = "/admin/debug"
+	routerPath = "/admin/router"
 )
 
 // guard decides who may call a route.
@@ -73,9 +76,11 @@ func (s *Server) clientRoutes(ctx context.Context, mux *http.ServeMux) {
 	if !s.cfg.HTTP.Gobbler {
 		return
 	}
-	prefix := s.cfg.HTTP.GobblerPrefix
-	mux.Handle(prefix, s.upgrade(ctx, s.gobblerDialect()))
-	mux.Handle(strings.TrimSuffix(prefix, "/"), http.RedirectHandler(prefix, http.StatusMovedPermanently))
+	for _, prefix := range s.cfg.HTTP.GobblerPrefixes {
+		spoken, _ := gobbler.ParseDialect(cmp.Or(prefix.Dialect, s.cfg.HTTP.GobblerDialect)) // was validated
+		mux.Handle(prefix.Path, s.upgrade(ctx, s.gobblerDialect(spoken)))
+		mux.Handle(strings.TrimSuffix(prefix.Path, "/"), http.RedirectHandler(prefix.Path, http.StatusMovedPermanently))
+	}
 }
 
 // probeRoutes tell anybody whether the server is well.

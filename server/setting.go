@@ -25,8 +25,8 @@ type Setting struct {
 	Value string
 	// Allowed says which values are accepted.
 	Allowed string
-	// Default is the value that it has when nobody sets it, as text; that of a
-	// list is empty.
+	// Default is the value that it has when nobody sets it, as text; the values
+	// of a list stand with spaces between them.
 	Default string
 	// Repeatable says that it is a list: its flag may be repeated, its variable
 	// holds values separated by spaces, and the file a sequence.
@@ -100,8 +100,13 @@ func one[T any](key, usage string, k kind[T], field func(*Config) *T) Setting {
 // list is a setting with any number of values. What a source gives replaces
 // the whole list of a weaker source.
 func list[T any](key, usage string, k kind[T], field func(*Config) *[]T) Setting {
+	c := Default()
+	var defaults []string
+	for _, v := range *field(&c) {
+		defaults = append(defaults, k.format(v))
+	}
 	return Setting{
-		Key: key, Usage: usage, Value: k.value, Allowed: k.allowed, Repeatable: true,
+		Key: key, Usage: usage, Value: k.value, Allowed: k.allowed, Repeatable: true, Default: strings.Join(defaults, " "),
 		set: func(c *Config, values []string) []error {
 			var errs []error
 			var parsed []T

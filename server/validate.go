@@ -35,11 +35,14 @@ func (c *Config) faults() []Fault {
 		if other := paths[e.path]; e.path != "" && other != "" {
 			add(e.key, quote(e.path)+" is the path of "+other+" too")
 		}
-		if gobbler := strings.TrimSuffix(c.HTTP.GobblerPrefix, "/"); c.HTTP.Gobbler && below(e.path, gobbler) {
-			add(e.key, quote(e.path)+" is within ws-prefix")
+		for _, p := range c.HTTP.GobblerPrefixes {
+			if c.HTTP.Gobbler && below(e.path, strings.TrimSuffix(p.Path, "/")) {
+				add(e.key, quote(e.path)+" is within ws-prefix")
+			}
 		}
 		paths[e.path] = e.key
 	}
+	c.prefixFaults(add)
 	if c.Limits.PublishQueue < c.Limits.Message {
 		add("publish-queue", formatSize(c.Limits.PublishQueue)+" is less than one message of max-message, "+formatSize(c.Limits.Message))
 	}
@@ -51,6 +54,17 @@ func (c *Config) faults() []Fault {
 		seen[string(r.Stream)] = true
 	}
 	return faults
+}
+
+// prefixFaults finds two prefixes of the Gobbler protocol with one path.
+func (c *Config) prefixFaults(add func(key, problem string)) {
+	seen := make(map[string]bool)
+	for _, p := range c.HTTP.GobblerPrefixes {
+		if seen[p.Path] {
+			add("ws-prefix", "two prefixes "+quote(p.Path))
+		}
+		seen[p.Path] = true
+	}
 }
 
 // listenFaults checks where the server listens, and for whom.

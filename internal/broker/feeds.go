@@ -24,6 +24,7 @@ type feeds struct {
 	mu      sync.Mutex
 	byTopic map[parley.Topic]*feed
 	touched []*feed // scratch of add
+	order   uint64  // of the newest subscription
 
 	// The tail: all batches of all feeds, oldest first, within bound bytes.
 	tail  []kept
@@ -76,7 +77,8 @@ func (f *feeds) attach(u *Subscription) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	u.feed, u.attached, u.place = d, at, len(d.subs)
+	f.order++
+	u.feed, u.attached, u.place, u.order = d, at, len(d.subs), f.order
 	d.subs = append(d.subs, u)
 }
 

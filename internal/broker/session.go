@@ -248,7 +248,7 @@ func (s *Session) enterLocked(u *Subscription) {
 		s.overlap = s.overlap || u.Topic.Covers(v.Topic) || v.Topic.Covers(u.Topic)
 	}
 	s.subs = append(s.subs, u)
-	s.broker.stats.subscriptions.Add(1)
+	s.broker.stats.subscribe()
 	s.ready = append(s.ready, u)
 	s.wakeLocked()
 }

@@ -19,6 +19,7 @@ type counters struct {
 	fallbacks     atomic.Int64
 	trimmed       atomic.Int64
 	subscriptions atomic.Int64
+	subscribed    atomic.Int64
 	commits       atomic.Int64
 	commitNanos   atomic.Int64
 	commitTimes   [commitBuckets + 1]atomic.Int64
@@ -49,6 +50,9 @@ type Stats struct {
 	// Replays delivered stored messages; of them Fallbacks because a live
 	// reader had fallen behind the tail.
 	Replays, Fallbacks int64
+	// Subscribed is how many subscriptions there have been, the present ones
+	// included.
+	Subscribed int64
 	// Trims is how often retention dropped something.
 	Trims int64
 	// Commits were made; CommitTimes counts them by their duration: entry i is
@@ -75,7 +79,8 @@ func (b *Broker) Stats() Stats {
 		Duplicates: c.duplicates.Load(), Conflicts: c.conflicts.Load(),
 		Refused: c.refused.Load(), Failed: c.failed.Load(),
 		Delivered: c.delivered.Load(), Replays: c.replays.Load(), Fallbacks: c.fallbacks.Load(),
-		Trims: c.trimmed.Load(), Commits: c.commits.Load(), CommitTime: time.Duration(c.commitNanos.Load()),
+		Subscribed: c.subscribed.Load(), Trims: c.trimmed.Load(),
+		Commits: c.commits.Load(), CommitTime: time.Duration(c.commitNanos.Load()),
 	}
 	for i := range s.CommitTimes {
 		s.CommitTimes[i] = c.commitTimes[i].Load()
@@ -113,3 +118,9 @@ func (c *counters) committed(done *commit, d time.Duration, err error) {
 }
 
 func (c *counters) refuse(s *submission) { c.refused.Add(int64(s.messages)) }
+
+// subscribe counts a subscription that begins.
+func (c *counters) subscribe() {
+	c.subscriptions.Add(1)
+	c.subscribed.Add(1)
+}

@@ -22,6 +22,7 @@ type Subscription struct {
 	request  Subscribe
 	feed     *feed      // nil when it only replays
 	attached parley.Seq // all above it reaches the feed
+	order    uint64     // which subscriptions came before it
 
 	place int // in feed.subs; guarded by feed.mu
 

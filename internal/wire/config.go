@@ -24,8 +24,9 @@ type Config struct {
 	// WriteTimeout is how long a peer may take nothing of what is written
 	// before Write fails with ErrSlow; 0 is 20 s.
 	WriteTimeout time.Duration
-	// Subprotocol is agreed to when the client offers it. Empty agrees to none.
-	Subprotocol string
+	// Subprotocols are agreed to: the first that the client offers and that is
+	// among them. Others are ignored.
+	Subprotocols []string
 	// Compression agrees to permessage-deflate (RFC 7692), without context
 	// takeover on either side, when the client offers it.
 	Compression bool

@@ -56,7 +56,7 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 	if extension != "" {
 		upgrader.Header = http.Header{extensionHeader: {extension}}
 	}
-	conn, buffered, agreed, err := upgrader.Upgrade(clean, rw)
+	conn, buffered, _, err := upgrader.Upgrade(clean, rw)
 	if err != nil {
 		if conn != nil {
 			_ = conn.Close()
@@ -70,7 +70,7 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 		return nil, fmt.Errorf("wire: upgrade: %w", err)
 	}
 	w := newWebSocket(conn, cfg, nil, early)
-	w.agreed, w.deflate = agreed.Protocol != "", extension != ""
+	w.agreed, w.deflate = clean.Header.Get("Sec-WebSocket-Protocol"), extension != ""
 	return w, nil
 }
 
@@ -110,8 +110,11 @@ func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
 			"Sec-Websocket-Version": version,
 		},
 	}
-	if p := cfg.Subprotocol; p != "" && slices.Contains(tokens(r.Header, "Sec-WebSocket-Protocol"), p) {
-		clean.Header.Set("Sec-WebSocket-Protocol", p)
+	for _, p := range tokens(r.Header, "Sec-WebSocket-Protocol") {
+		if i := slices.Index(cfg.Subprotocols, p); i >= 0 {
+			clean.Header.Set("Sec-WebSocket-Protocol", cfg.Subprotocols[i])
+			break
+		}
 	}
 	return clean, nil
 }

@@ -132,7 +132,7 @@ func checkUpgraded(t *testing.T, header http.Header) {
 func TestSubprotocol(t *testing.T) {
 	t.Parallel()
 	agreed := make(chan string, 1)
-	server := serve(t, &wire.Config{Subprotocol: "parley.one"}, func(c wire.Conn) error {
+	server := serve(t, &wire.Config{Subprotocols: []string{"parley.one", "parley.two"}}, func(c wire.Conn) error {
 		agreed <- c.(*wire.WebSocket).Subprotocol()
 		return c.Close(wire.CloseNormal, "")
 	})
@@ -141,7 +141,10 @@ func TestSubprotocol(t *testing.T) {
 		"other":                    "",
 		"parley.one":               "parley.one",
 		"other, parley.one ,third": "parley.one",
+		"parley.two, parley.one":   "parley.two",
 		"parley.one2":              "",
+		"parley.ONE":               "",
+		strings.Repeat("x,", 1000): "",
 	} {
 		var lines string
 		if offer != "" {

@@ -31,8 +31,10 @@ type WebSocket struct {
 	raw   syscall.RawConn // nil when conn is not a socket
 	try   func(uintptr) bool
 	masks *masks // a client's; nil for a server, whose peer masks
-	// agreed says that Config.Subprotocol was, and deflate that compression was.
-	agreed, deflate bool
+	// agreed is which of Config.Subprotocols was, or empty; deflate says that
+	// compression was.
+	agreed  string
+	deflate bool
 
 	// What follows belongs to the goroutine that reads: buf is what has arrived
 	// in held, parsed up to lo; both are nil at rest. total is the size of the
@@ -115,12 +117,7 @@ func (w *WebSocket) AppendFrame(dst []byte, text bool, payload []byte) []byte {
 func (w *WebSocket) Remote() net.Addr { return w.conn.RemoteAddr() }
 
 // Subprotocol is what client and server agreed on, or empty.
-func (w *WebSocket) Subprotocol() string {
-	if w.agreed {
-		return w.cfg.Subprotocol
-	}
-	return ""
-}
+func (w *WebSocket) Subprotocol() string { return w.agreed }
 
 // Read is described at Conn. It also answers pings and the peer's goodbye.
 func (w *WebSocket) Read() ([]Frame, error) {

@@ -19,7 +19,8 @@ type Server struct {
 	// Admin is that of the operators' listener: URL where they have none of
 	// their own.
 	Admin string
-	// RPC and Gobbler are the WebSocket addresses of the two protocols.
+	// RPC and Gobbler are the WebSocket addresses of the two protocols; Gobbler
+	// is empty where that protocol has no prefix, and otherwise its first.
 	RPC, Gobbler string
 
 	t    testing.TB
@@ -57,13 +58,16 @@ func Start(t testing.TB, options ...Option) *Server {
 	running.Go(func() { failure = s.Run(ctx) })
 	ws := strings.Replace(s.URL(), "http", "ws", 1)
 	started := &Server{
-		URL: s.URL(), Admin: s.AdminURL(), RPC: ws + "/v1/rpc", Gobbler: ws + cfg.HTTP.GobblerPrefix,
+		URL: s.URL(), Admin: s.AdminURL(), RPC: ws + "/v1/rpc",
 		t: t,
 		stop: sync.OnceValue(func() error {
 			cancel()
 			running.Wait()
 			return failure
 		}),
+	}
+	if prefixes := cfg.HTTP.GobblerPrefixes; len(prefixes) > 0 {
+		started.Gobbler = ws + prefixes[0].Path
 	}
 	t.Cleanup(started.Stop)
 	return started

@@ -16,7 +16,8 @@ var _ protocol.Codec = (*Codec)(nil)
 type Codec struct {
 	framing wire.Framing
 	sender  parley.Identity
-	dialect string // names, for broker.Batch, the bytes that this codec writes
+	dialect Dialect
+	bytes   string // names, for broker.Batch, the bytes that this codec writes
 
 	// Of Decode.
 	bodies slab
@@ -29,10 +30,10 @@ type Codec struct {
 // maxScratch is how much memory a connection keeps for writing its next frame.
 const maxScratch = 4 << 10
 
-// New makes the codec of one connection, which writes frames in framing f and
-// publishes as id.
-func New(f wire.Framing, id parley.Identity) *Codec {
-	return &Codec{framing: f, sender: id, dialect: "gobbler/" + f.Name()}
+// New makes the codec of one connection, which speaks dialect d, writes frames in
+// framing f and publishes as id.
+func New(f wire.Framing, id parley.Identity, d Dialect) *Codec {
+	return &Codec{framing: f, sender: id, dialect: d, bytes: d.Subprotocol() + "/" + f.Name()}
 }
 
 // Decode appends the request that f asks for to dst: none for a cancel of what
@@ -55,7 +56,7 @@ func (c *Codec) Decode(dst []protocol.Request, f wire.Frame) ([]protocol.Request
 		}
 		return dst, nil
 	}
-	return append(dst, bad("unknown command "+clip(name))), nil
+	return append(dst, c.unknown(name)), nil
 }
 
 // Encode appends the frames that tell e to dst; nothing for what this protocol
@@ -63,7 +64,7 @@ func (c *Codec) Decode(dst []protocol.Request, f wire.Frame) ([]protocol.Request
 func (c *Codec) Encode(dst []byte, e broker.Event) []byte {
 	switch e := e.(type) {
 	case *broker.Messages:
-		return append(dst, e.Batch.Encoded(c.dialect, c.encodeBatch)...)
+		return append(dst, e.Batch.Encoded(c.bytes, c.encodeBatch)...)
 	case *broker.Published:
 		for _, p := range e.Publishes {
 			for i := range p.Messages {
@@ -76,7 +77,7 @@ func (c *Codec) Encode(dst []byte, e broker.Event) []byte {
 	case *broker.ReplayStart:
 		return c.appendFetchStart(dst, e)
 	case *broker.ReplayEnd:
-		return c.appendNotice(dst, "#fetch-end ", e.Sub.Topic)
+		return c.appendFetchEnd(dst, e)
 	case *broker.Live:
 		return c.appendNotice(dst, "#subscribed-to ", e.Sub.Topic)
 	case *broker.Unsubscribed:

@@ -21,10 +21,13 @@ func (c *Codec) send(arg, rest []byte) protocol.Request {
 		return bad("send command requires a path argument, but none given")
 	}
 	path, id := cut(arg, ' ')
-	header, body := cut(rest, '\n')
 	topic, err := c.recent.parse(path)
 	if err == nil {
 		err = checkID(id)
+	}
+	header, body := cut(rest, '\n')
+	if err == nil && c.dialect == Documented {
+		header, body, err = cutHeaders(rest)
 	}
 	if err != nil {
 		return &protocol.Bad{Err: &sendError{path: clip(path), id: clip(id), err: err}}
@@ -99,6 +102,14 @@ func (r *recentTopics) parse(path []byte) (parley.Topic, error) {
 	r.topics[r.next] = t
 	r.next = (r.next + 1) % uint8(len(r.topics))
 	return t, nil
+}
+
+// unknown is a command that does not exist.
+func (c *Codec) unknown(name []byte) *protocol.Bad {
+	if c.dialect == Documented {
+		return bad("unknown command '" + clip(name) + "'")
+	}
+	return bad("unknown command " + clip(name))
 }
 
 // bad is a command that cannot be understood; text is told as it is.

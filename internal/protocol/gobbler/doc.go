@@ -13,6 +13,12 @@
 // notification begins with '#', an error with '!', and everything else is a
 // message, which begins with its topic and a line of eight fields.
 //
-// The page docs/protocol/gobbler.md is the specification, with conversations
-// that the tests of this package replay.
+// Beside this, the deployed dialect, there is the documented one: what that
+// server's own page promised and the server never spoke. One codec speaks either;
+// see Dialect.
+//
+// The package also has that server's HTTP routes, see API.
+//
+// The pages docs/protocol/gobbler.md and docs/protocol/gobbler-documented.md are
+// the specification, with conversations that the tests of this package replay.
 package gobbler

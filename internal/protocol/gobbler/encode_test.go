@@ -170,10 +170,10 @@ func TestEncodeMessagesOnce(t *testing.T) {
 		t.Errorf("a second session got %q, not the shared %q", second, first)
 	}
 	missing := func([]*parley.Message) []byte { return []byte("missing") }
-	if got := batch.Encoded("gobbler/counted", missing); string(got) != string(first) {
+	if got := batch.Encoded("gobbler.deployed/counted", missing); string(got) != string(first) {
 		t.Errorf("the batch keeps %q under the framing's name, want %q", got, first)
 	}
-	if got := batch.Encoded("gobbler/other", missing); string(got) != "missing" {
+	if got := batch.Encoded("gobbler.deployed/other", missing); string(got) != "missing" {
 		t.Errorf("another framing was given %q", got)
 	}
 }

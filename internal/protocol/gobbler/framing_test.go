@@ -43,8 +43,10 @@ func unframe(t testing.TB, p []byte) []string {
 	return payloads
 }
 
-func codec() *gobbler.Codec {
-	return gobbler.New(counted{}, parley.Identity{User: "marvin", Device: "dc0kehb8di16nl0vcjfg"})
+func codec() *gobbler.Codec { return codecOf(gobbler.Deployed) }
+
+func codecOf(d gobbler.Dialect) *gobbler.Codec {
+	return gobbler.New(counted{}, parley.Identity{User: "marvin", Device: "dc0kehb8di16nl0vcjfg"}, d)
 }
 
 // decode is the requests of one frame.

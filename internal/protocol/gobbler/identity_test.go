@@ -43,7 +43,7 @@ func TestUserID(t *testing.T) {
 
 func TestConversation(t *testing.T) {
 	conn, _ := wire.Pipe()
-	a, b := gobbler.Conversation(conn, nil, "ann"), gobbler.Conversation(conn, nil, "ann")
+	a, b := gobbler.Conversation(conn, nil, "ann", gobbler.Deployed), gobbler.Conversation(conn, nil, "ann", gobbler.Deployed)
 	if a.Identity.Device == b.Identity.Device {
 		t.Errorf("two connections have the application id %q", a.Identity.Device)
 	}

@@ -19,12 +19,16 @@ func (c *Codec) encodeBatch(messages []*parley.Message) []byte {
 	}
 	dst := make([]byte, 0, size)
 	for _, m := range messages {
+		if c.dialect == Documented {
+			dst = c.frame(dst, appendDocumented(c.scratch[:0], m))
+			continue
+		}
 		dst = c.frame(dst, appendMessage(c.scratch[:0], m))
 	}
 	return dst
 }
 
-// appendMessage appends one message: a line of eight fields, and the header and
+// appendMessage appends one message of the deployed dialect: a line of eight fields, and the header and
 // the body as far as there are any.
 //
 //	path,id,user,application,filter,expires,time,node
@@ -57,9 +61,32 @@ func appendMessage(dst []byte, m *parley.Message) []byte {
 	return append(dst, m.Body...)
 }
 
-// appendField appends the name of a user or a device. Clients split the line at
-// every comma and know no escape, so that a name of another protocol's client
-// with a comma or an LF in it is percent-encoded where it must be.
+// appendDocumented appends one message of the documented dialect: a line of six
+// fields, the header and the body, with both of the line feeds whether there are
+// any or not.
+//
+//	path,id,user,application,publisher's id,time
+func appendDocumented(dst []byte, m *parley.Message) []byte {
+	dst = append(dst, m.Topic...)
+	dst = append(dst, ',')
+	dst = strconv.AppendUint(dst, uint64(m.Seq), 10)
+	dst = append(dst, ',')
+	dst = appendField(dst, m.Sender.User)
+	dst = append(dst, ',')
+	dst = appendField(dst, m.Sender.Device)
+	dst = append(dst, ',')
+	dst = appendField(dst, m.ID)
+	dst = append(dst, ',')
+	dst = strconv.AppendInt(dst, m.Time.Unix(), 10)
+	dst = append(dst, '\n')
+	dst = append(dst, m.Header...)
+	dst = append(dst, '\n')
+	return append(dst, m.Body...)
+}
+
+// appendField appends the name of a user, a device or a message. Clients split
+// the line at every comma and know no escape, so that a comma or an LF in such a
+// name, which a client of another protocol may have given, is percent-encoded.
 func appendField(dst []byte, s string) []byte {
 	if strings.IndexByte(s, ',') < 0 && strings.IndexByte(s, '\n') < 0 {
 		return append(dst, s...)

@@ -17,7 +17,11 @@ func (c *Codec) appendConnected(dst []byte, e *broker.Welcome) []byte {
 	p = append(p, `, "UserId": `...)
 	p = appendQuoted(p, e.Identity.User)
 	p = append(p, `, "Time": "`...)
-	p = e.Time.UTC().AppendFormat(p, time.RFC3339)
+	if c.dialect == Documented {
+		p = strconv.AppendInt(p, e.Time.Unix(), 10)
+	} else {
+		p = e.Time.UTC().AppendFormat(p, time.RFC3339)
+	}
 	return c.frame(dst, append(p, `"}`...))
 }
 
@@ -32,6 +36,13 @@ func (c *Codec) appendFetchStart(dst []byte, e *broker.ReplayStart) []byte {
 	p = append(p, e.Sub.Topic...)
 	p = append(p, ' ')
 	return c.frame(dst, strconv.AppendInt(p, int64(e.Count), 10))
+}
+
+func (c *Codec) appendFetchEnd(dst []byte, e *broker.ReplayEnd) []byte {
+	if c.dialect == Documented {
+		return c.appendNotice(dst, "#fetch-done ", e.Sub.Topic)
+	}
+	return c.appendNotice(dst, "#fetch-end ", e.Sub.Topic)
 }
 
 // appendJump tells that a subscription goes on from elsewhere. Deployed clients
@@ -88,9 +99,13 @@ func (c *Codec) appendFailed(dst []byte, e *broker.Failed) []byte {
 	switch {
 	case !refused(e.Err):
 		p = append(p, "!error-server-internal"...)
-	case e.Ref != "":
+	case e.Ref != "" && c.dialect == Deployed:
 		p = append(p, "!error-subscribed-to"...)
 		p = appendWord(p, e.Ref)
+	case e.Ref != "":
+		p = append(p, "!error-bad-request cannot receive"...)
+		p = appendWord(p, e.Ref)
+		p = append(p, ':')
 	default:
 		p = append(p, "!error-bad-request"...)
 	}

@@ -22,7 +22,7 @@ import (
 
 // start runs a broker over a store in memory until the test ends, and says how
 // to connect to it.
-func start(t *testing.T, cfg broker.Config) protocoltest.Open {
+func start(t *testing.T, cfg broker.Config, d gobbler.Dialect) protocoltest.Open {
 	t.Helper()
 	db, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
@@ -53,7 +53,7 @@ func start(t *testing.T, cfg broker.Config) protocoltest.Open {
 		client, server := wire.Pipe()
 		serving.Go(func() {
 			var goodbye *wire.CloseError
-			if err := protocol.Serve(ctx, gobbler.Conversation(server, b, user)); !errors.As(err, &goodbye) {
+			if err := protocol.Serve(ctx, gobbler.Conversation(server, b, user, d)); !errors.As(err, &goodbye) {
 				t.Errorf("a conversation ended with %v", err)
 			}
 		})
@@ -67,7 +67,7 @@ func TestTranscripts(t *testing.T) {
 		Name:   "gobbler",
 		Probe:  "are you there?",
 		Answer: "!error-bad-request unknown command are",
-		Start:  func(t *testing.T) protocoltest.Open { return start(t, broker.Config{}) },
+		Start:  func(t *testing.T) protocoltest.Open { return start(t, broker.Config{}, gobbler.Deployed) },
 	}
 	protocoltest.Run(t, "../../../docs/protocol/gobbler.md", d)
 	protocoltest.Run(t, "testdata/transcripts.md", d)
@@ -118,7 +118,7 @@ func (p *peer) next() string {
 // as a fetch that it did not ask for.
 func TestSlowClientCatchesUp(t *testing.T) {
 	const messages = 20_000
-	open := start(t, broker.Config{TailBytes: 256 << 10})
+	open := start(t, broker.Config{TailBytes: 256 << 10}, gobbler.Deployed)
 	slow, publisher := dial(t, open, "slow"), dial(t, open, "ann")
 	slow.send("+ /slow")
 	if got := slow.next(); got != "#subscribed-to /slow" {

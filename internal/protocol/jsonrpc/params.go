@@ -117,6 +117,13 @@ func IsStrings(text string) bool {
 	return json.Unmarshal([]byte(text), &stringObject{}) == nil
 }
 
+// IsObject reports whether text is one strict JSON object, nested at most
+// MaxDepth levels deep.
+func IsObject(text []byte) bool {
+	v := jsontext.Value(text)
+	return v.Kind() == '{' && !deeper(text, MaxDepth) && v.IsValid()
+}
+
 // stringObject reads an object of strings and keeps nothing of it.
 type stringObject struct{}
 
