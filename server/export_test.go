@@ -92,3 +92,8 @@ const Fails = time.Nanosecond
 
 // LookAtCertificate does at once what the server does every few seconds.
 func (s *Server) LookAtCertificate(ctx context.Context) error { return s.certificate.look(ctx, nil) }
+
+// RegisterToggle adds a part that can be switched; before Run.
+func (s *Server) RegisterToggle(name string, part func(ctx context.Context, on bool) error) {
+	s.toggles.register(name, part)
+}

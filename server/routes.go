@@ -37,7 +37,12 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	if s.cfg.HTTP.Admin == "" {
 		s.adminRoutes(mux, local)
 	}
-	return httpapi.Strict(mux)
+	return s.gobblerAPI().Before(httpapi.Strict(mux))
+}
+
+// gobblerAPI has the Gobbler server's HTTP routes.
+func (s *Server) gobblerAPI() *gobbler.API {
+	return &gobbler.API{Broker: s.broker, Logger: s.logger}
 }
 
 // redirectRoutes lead from plain HTTP to TLS; only the probes of load balancers
@@ -96,6 +101,13 @@ func (s *Server) adminRoutes(mux *http.ServeMux, may guard) {
 	if path := s.cfg.HTTP.Prometheus; path != "" {
 		mux.Handle("GET "+path, may(s.metricsHandler()))
 	}
+	if path := s.cfg.HTTP.Metrics; path != "" {
+		mux.Handle("GET "+path, may(http.HandlerFunc(s.oldMetrics)))
+	}
+	if path := s.cfg.HTTP.Toggles; path != "" {
+		s.toggles.routes(mux, path, may)
+	}
+	s.gobblerAPI().RegisterRouter(mux, routerPath, may)
 	mux.Handle("GET "+varsPath, may(http.HandlerFunc(s.vars)))
 	s.api.RegisterOperator(mux, may)
 	for path, profile := range map[string]http.HandlerFunc{

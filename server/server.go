@@ -41,6 +41,7 @@ type Server struct {
 	sessions    *sessions
 	talks       sync.WaitGroup // one for each conversation
 	count       counters
+	toggles     toggles
 	ready       atomic.Bool
 	profile     *profile // nil without one
 	live        live
@@ -63,6 +64,7 @@ func New(cfg Config) (*Server, error) {
 		keeper:   wire.Keeper{PingInterval: pingInterval, IdleTimeout: idleTimeout, MessageTimeout: messageTimeout},
 		sessions: newSessions(cfg.HTTP.Connections, cfg.HTTP.PerAddress),
 	}
+	s.toggles.logger = s.logger
 	s.live.config.Store(&cfg)
 	admitted, err := policyOf(&cfg)
 	if err != nil {

@@ -19,15 +19,23 @@ import (
 // parley.MaxUserBytes, is an error that wraps parley.ErrInvalid.
 func UserID(requestURI string) (string, error) {
 	_, user, _ := strings.Cut(requestURI, "/user/")
-	switch {
-	case len(user) > parley.MaxUserBytes:
-		return "", fmt.Errorf("user id is longer than %d bytes: %w", parley.MaxUserBytes, parley.ErrInvalid)
-	case !utf8.ValidString(user):
-		return "", fmt.Errorf("user id is not valid UTF-8: %w", parley.ErrInvalid)
-	case strings.ContainsFunc(user, breaksLine):
-		return "", fmt.Errorf("user id contains a comma or a control character: %w", parley.ErrInvalid)
+	if err := checkUser(user); err != nil {
+		return "", err
 	}
 	return user, nil
+}
+
+// checkUser refuses what could not be told apart from the fields around it.
+func checkUser(user string) error {
+	switch {
+	case len(user) > parley.MaxUserBytes:
+		return fmt.Errorf("user id is longer than %d bytes: %w", parley.MaxUserBytes, parley.ErrInvalid)
+	case !utf8.ValidString(user):
+		return fmt.Errorf("user id is not valid UTF-8: %w", parley.ErrInvalid)
+	case strings.ContainsFunc(user, breaksLine):
+		return fmt.Errorf("user id contains a comma or a control character: %w", parley.ErrInvalid)
+	}
+	return nil
 }
 
 func breaksLine(r rune) bool { return r == ',' || unicode.IsControl(r) }
