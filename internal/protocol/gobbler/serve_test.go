@@ -20,45 +20,66 @@ import (
 	"github.com/parley-im/parley/internal/wire"
 )
 
-// start runs a broker over a store in memory until the test ends, and says how
-// to connect to it.
-func start(t *testing.T, cfg broker.Config, d gobbler.Dialect) protocoltest.Open {
+// A world is a broker over a store in memory, running until the test ends.
+type world struct {
+	t       *testing.T
+	broker  *broker.Broker
+	ctx     context.Context
+	serving *sync.WaitGroup
+}
+
+func newWorld(t *testing.T, cfg broker.Config) *world {
 	t.Helper()
-	db, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
+	if cfg.Log == nil {
+		db, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		cfg.Log = db
 	}
-	cfg.Log = db
-	b := broker.New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
-	var running, serving sync.WaitGroup
+	w := &world{t: t, broker: broker.New(cfg), ctx: ctx, serving: new(sync.WaitGroup)}
+	var running sync.WaitGroup
 	running.Go(func() {
-		if err := b.Run(ctx); err != nil {
+		if err := w.broker.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(func() {
-		serving.Wait()
+		w.serving.Wait()
 		cancel()
 		running.Wait()
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
 	})
+	return w
+}
+
+// open says how to connect with dialect d.
+func (w *world) open(d gobbler.Dialect) protocoltest.Open {
 	return func(path string) (wire.Conn, error) {
 		user, err := gobbler.UserID(path)
 		if err != nil {
 			return nil, err
 		}
 		client, server := wire.Pipe()
-		serving.Go(func() {
+		w.serving.Go(func() {
 			var goodbye *wire.CloseError
-			if err := protocol.Serve(ctx, gobbler.Conversation(server, b, user, d)); !errors.As(err, &goodbye) {
-				t.Errorf("a conversation ended with %v", err)
+			if err := protocol.Serve(w.ctx, gobbler.Conversation(server, w.broker, user, d)); !errors.As(err, &goodbye) {
+				w.t.Errorf("a conversation ended with %v", err)
 			}
 		})
 		return client, nil
 	}
+}
+
+// start runs a world and says how to connect to it.
+func start(t *testing.T, cfg broker.Config, d gobbler.Dialect) protocoltest.Open {
+	t.Helper()
+	return newWorld(t, cfg).open(d)
 }
 
 // What docs/protocol/gobbler.md says, the server does.
