@@ -28,7 +28,8 @@ func (e StatusError) Error() string {
 }
 
 // Dial connects to a server, at a ws, wss, http or https URL, within ctx. The
-// header is added to the request. No Keeper runs for the connection: whether
+// header is added to the request; a Sec-WebSocket-Protocol in it offers
+// subprotocols, and the server may agree to one of them. No Keeper runs for the connection: whether
 // the server still lives is the caller's to find out. The error is a
 // StatusError when the server refused.
 func Dial(ctx context.Context, address string, header http.Header) (*WebSocket, error) {
@@ -49,8 +50,13 @@ func dial(ctx context.Context, address string, header http.Header, secure *tls.C
 	default:
 		return nil, fmt.Errorf("wire: dial %s: the scheme must be http, https, ws or wss: %w", u.Host, parley.ErrInvalid)
 	}
-	dialer := ws.Dialer{Timeout: handshakeTime, Header: ws.HandshakeHeaderHTTP(header), TLSConfig: secure}
-	conn, behind, _, err := dialer.Dial(ctx, u.String())
+	offer := tokens(header, "Sec-WebSocket-Protocol")
+	if offer != nil {
+		header = header.Clone()
+		header.Del("Sec-WebSocket-Protocol")
+	}
+	dialer := ws.Dialer{Timeout: handshakeTime, Header: ws.HandshakeHeaderHTTP(header), Protocols: offer, TLSConfig: secure}
+	conn, behind, agreed, err := dialer.Dial(ctx, u.String())
 	if err != nil {
 		if status, ok := errors.AsType[ws.StatusError](err); ok {
 			err = StatusError(status)
@@ -63,6 +69,7 @@ func dial(ctx context.Context, address string, header http.Header, secure *tls.C
 		return nil, fmt.Errorf("wire: dial %s: %w", u.Host, err)
 	}
 	w := newWebSocket(conn, &Config{Keeper: new(Keeper), MaxFrame: clientMaxFrame}, newMasks(), early)
+	w.agreed = agreed.Protocol
 	if behind != nil {
 		ws.PutReader(behind)
 	}
