@@ -9,6 +9,7 @@ import (
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol"
+	"github.com/parley-im/parley/internal/protocol/gobbler"
 	"github.com/parley-im/parley/internal/wire"
 )
 
@@ -71,5 +72,15 @@ func benchmarkEncodeMessages(b *testing.B, size int, shared bool) {
 			e.Batch = broker.NewBatch(messages)
 		}
 		dst = c.Encode(dst[:0], e)
+	}
+}
+
+func BenchmarkDecodeSendDocumented(b *testing.B) {
+	b.ReportAllocs()
+	c := codecOf(gobbler.Documented)
+	f := wire.Frame{Text: true, Payload: append([]byte("> /load0 123456\nContent-Type: text/plain\n\n"), make([]byte, 100)...)}
+	var requests []protocol.Request
+	for b.Loop() {
+		requests, _ = c.Decode(requests[:0], f)
 	}
 }

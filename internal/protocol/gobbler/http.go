@@ -68,7 +68,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	case http.MethodGet:
 		if topic, ok := below(r, subscribersPath); ok {
-			a.subscribers(w, topic)
+			a.subscribers(w, r, topic)
 			return
 		}
 		http.NotFound(w, r)

@@ -22,13 +22,13 @@ import (
 
 // A world is a broker over a store in memory, running until the test ends.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	broker  *broker.Broker
 	ctx     context.Context
 	serving *sync.WaitGroup
 }
 
-func newWorld(t *testing.T, cfg broker.Config) *world {
+func newWorld(t testing.TB, cfg broker.Config) *world {
 	t.Helper()
 	if cfg.Log == nil {
 		db, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem()})

@@ -16,10 +16,10 @@ const (
 
 // subscribers lists who is subscribed to exactly that topic, the oldest
 // subscription first.
-func (a *API) subscribers(w http.ResponseWriter, path string) {
+func (a *API) subscribers(w http.ResponseWriter, r *http.Request, path string) {
 	topic, err := parley.ParseTopic(path)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		a.fail(w, r, err)
 		return
 	}
 	p := []byte{'['}
