@@ -251,8 +251,14 @@ func FuzzDecodeDocumented(f *testing.F) {
 			switch r := r.(type) {
 			case *protocol.Publish:
 				checkDocumented(t, frame, &r.Messages[0].Message)
+			case *protocol.Subscribe:
+				checkTopic(t, r.Topic)
+			case *protocol.Unsubscribe:
+				checkTopic(t, r.Topic)
 			case *protocol.Bad:
 				checkNotice(t, encode(t, c, &broker.Failed{Ref: r.Ref, Err: r.Err}), "!error-")
+			default:
+				t.Fatalf("%T", r)
 			}
 		}
 	})

@@ -147,22 +147,22 @@ func fill(m *parley.Message, r *http.Request, topic string) error {
 	return err
 }
 
-// errTooLarge is a body above the limit.
-type errTooLarge struct{ limit int }
+// tooLargeError is a body above the limit.
+type tooLargeError struct{ limit int }
 
-func (e *errTooLarge) Error() string {
+func (e *tooLargeError) Error() string {
 	return "the body has more than " + strconv.Itoa(e.limit) + " bytes"
 }
-func (e *errTooLarge) Unwrap() error { return parley.ErrInvalid }
+func (e *tooLargeError) Unwrap() error { return parley.ErrInvalid }
 
 // body reads at most limit bytes. No more memory is taken than has arrived.
 func body(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
-		return nil, &errTooLarge{limit}
+		return nil, &tooLargeError{limit}
 	}
 	p, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, &errTooLarge{limit}
+		return nil, &tooLargeError{limit}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("Can not read body: %w", parley.ErrInvalid) //nolint:staticcheck // the words that clients know
@@ -177,7 +177,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch f.Kind {
 	case "invalid":
 		status = http.StatusBadRequest
-		if _, ok := errors.AsType[*errTooLarge](err); ok {
+		if _, ok := errors.AsType[*tooLargeError](err); ok {
 			status = http.StatusRequestEntityTooLarge
 		}
 	case "unauthenticated":

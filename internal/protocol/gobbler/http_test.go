@@ -40,6 +40,26 @@ func call(h http.Handler, method, target string, body io.Reader, headers ...stri
 	return w
 }
 
+// publishing is a request and what its message is.
+type publishing struct {
+	name, target, body   string
+	headers              []string
+	deployed, documented string // the fields between the application and the time
+	topic, user, rest    string
+}
+
+// check compares a message with the format of its first line, in which # stands
+// for a number and @ for an application, and what follows that.
+func (p *publishing) check(t *testing.T, got, format, middle string) {
+	t.Helper()
+	line, rest, _ := strings.Cut(got, "\n")
+	pattern := regexp.QuoteMeta(fmt.Sprintf(format, p.topic, p.user, middle))
+	pattern = strings.NewReplacer("#", `\d+`, "@", "[0-9a-v]{20}").Replace(pattern)
+	if !regexp.MustCompile("^"+pattern+"$").MatchString(line) || rest != p.rest {
+		t.Errorf("%s:\ngot  %q\nwant %s and %q", p.name, got, pattern, p.rest)
+	}
+}
+
 // What a publish makes of a request: each row of what was captured from a
 // Gobbler server, and what users asked for since.
 func TestPublish(t *testing.T) {
@@ -51,19 +71,15 @@ func TestPublish(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	for _, tt := range []struct {
-		name, target, body string
-		headers            []string
-		// the fields between the application and the time
-		deployed, documented string
-		topic, user, rest    string
-	}{
+	for _, tt := range []publishing{
 		{
-			"as in the README", "/foo?userId=marvin&messageId=42", "Hello", []string{"x-Gobbler-Key", "Value"},
+			"as in the README", "/foo?userId=marvin&messageId=42", "Hello",
+			[]string{"x-Gobbler-Key", "Value"},
 			",", "42", "/foo", "marvin", `{"Key":"Value"}` + "\nHello",
 		},
 		{
-			"the other prefix", "/foo?userId=marvin&messageId=42", "Hello", []string{"x-guble-Key", "Value"},
+			"the other prefix", "/foo?userId=marvin&messageId=42", "Hello",
+			[]string{"x-guble-Key", "Value"},
 			",", "42", "/foo", "marvin", `{"Key":"Value"}` + "\nHello",
 		},
 		{
@@ -72,7 +88,8 @@ func TestPublish(t *testing.T) {
 			",", "", "/foo", "", `{"Content-Type":"text/plain","Correlation-Id":"abc-1","Q":"say \"hi\""}` + "\nHello2",
 		},
 		{
-			"both prefixes, and twice", "/foo", "x", []string{"X-Guble-K", "old", "X-Gobbler-K", "new", "X-Gobbler-K", "newer"},
+			"both prefixes, and twice", "/foo", "x",
+			[]string{"X-Guble-K", "old", "X-Gobbler-K", "new", "X-Gobbler-K", "newer"},
 			",", "", "/foo", "", `{"K":"new"}` + "\nx",
 		},
 		{"no header", "/foo/bar", "a\nb\n\x00\xff", nil, ",", "", "/foo/bar", "", "{}\na\nb\n\x00\xff"},
@@ -83,7 +100,8 @@ func TestPublish(t *testing.T) {
 		{"an expiry", "/foo?expires=2099-11-21T08:24:53%2B01:00", "x", nil, ",2099-11-21T07:24:53Z", "", "/foo", "", "{}\nx"},
 		{
 			"nothing that the server sets", "/foo?id=7&seq=7&time=7&applicationId=me&nodeId=3&application_id=me&path=/x", "x",
-			[]string{"Sender", "me"}, ",", "", "/foo", "", "{}\nx",
+			[]string{"Sender", "me"},
+			",", "", "/foo", "", "{}\nx",
 		},
 	} {
 		answer := call(w.api(), "POST", "/api/message"+tt.target, strings.NewReader(tt.body), tt.headers...)
@@ -91,12 +109,12 @@ func TestPublish(t *testing.T) {
 			t.Fatalf("%s: %d %q", tt.name, answer.Code, answer.Body)
 		}
 		got := deployed.next()
-		checkTold(t, tt.name, got, "%s,#,%s,@,%s,#,0", tt.topic, tt.user, tt.deployed, tt.rest)
+		tt.check(t, got, "%s,#,%s,@,%s,#,0", tt.deployed)
 		if _, err := parse(got); err != nil {
 			t.Errorf("%s: a deployed client cannot read %q: %v", tt.name, got, err)
 		}
 		got = documented.next()
-		checkTold(t, tt.name, got, "%s,#,%s,@,%s,#", tt.topic, tt.user, tt.documented, tt.rest)
+		tt.check(t, got, "%s,#,%s,@,%s,#", tt.documented)
 		if _, err := parseDocumented(got); err != nil {
 			t.Errorf("%s: a documented client cannot read %q: %v", tt.name, got, err)
 		}
@@ -129,18 +147,6 @@ func TestPublish(t *testing.T) {
 		if got := deployed.next(); strings.Contains(got, "secret") {
 			t.Errorf("a fetch shows %q", got)
 		}
-	}
-}
-
-// checkTold compares a message with its first line, in which # stands for a
-// number and @ for an application, and what follows that.
-func checkTold(t *testing.T, name, got, format, topic, user, middle, rest string) {
-	t.Helper()
-	line, after, _ := strings.Cut(got, "\n")
-	pattern := regexp.QuoteMeta(fmt.Sprintf(format, topic, user, middle))
-	pattern = strings.NewReplacer("#", `\d+`, "@", "[0-9a-v]{20}").Replace(pattern)
-	if !regexp.MustCompile("^"+pattern+"$").MatchString(line) || after != rest {
-		t.Errorf("%s:\ngot  %q\nwant %s and %q", name, got, pattern, rest)
 	}
 }
 
@@ -279,7 +285,9 @@ type failing struct {
 	err error
 }
 
-func (f failing) Append(context.Context, []backend.Entry) ([]backend.Result, error) { return nil, f.err }
+func (f failing) Append(context.Context, []backend.Entry) ([]backend.Result, error) {
+	return nil, f.err
+}
 
 // OK means that it is stored; everything else says whether to try again.
 func TestPublishFails(t *testing.T) {

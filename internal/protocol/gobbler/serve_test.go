@@ -22,10 +22,9 @@ import (
 
 // A world is a broker over a store in memory, running until the test ends.
 type world struct {
-	t       testing.TB
-	broker  *broker.Broker
-	ctx     context.Context
-	serving *sync.WaitGroup
+	broker *broker.Broker
+	// open says how to connect with dialect d.
+	open func(d gobbler.Dialect) protocoltest.Open
 }
 
 func newWorld(t testing.TB, cfg broker.Config) *world {
@@ -42,38 +41,38 @@ func newWorld(t testing.TB, cfg broker.Config) *world {
 		})
 		cfg.Log = db
 	}
+	b := broker.New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &world{t: t, broker: broker.New(cfg), ctx: ctx, serving: new(sync.WaitGroup)}
-	var running sync.WaitGroup
+	var running, serving sync.WaitGroup
 	running.Go(func() {
-		if err := w.broker.Run(ctx); err != nil {
+		if err := b.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(func() {
-		w.serving.Wait()
+		serving.Wait()
 		cancel()
 		running.Wait()
 	})
-	return w
-}
-
-// open says how to connect with dialect d.
-func (w *world) open(d gobbler.Dialect) protocoltest.Open {
-	return func(path string) (wire.Conn, error) {
-		user, err := gobbler.UserID(path)
-		if err != nil {
-			return nil, err
-		}
+	connect := func(d gobbler.Dialect, user string) wire.Conn {
 		client, server := wire.Pipe()
-		w.serving.Go(func() {
+		serving.Go(func() {
 			var goodbye *wire.CloseError
-			if err := protocol.Serve(w.ctx, gobbler.Conversation(server, w.broker, user, d)); !errors.As(err, &goodbye) {
-				w.t.Errorf("a conversation ended with %v", err)
+			if err := protocol.Serve(ctx, gobbler.Conversation(server, b, user, d)); !errors.As(err, &goodbye) {
+				t.Errorf("a conversation ended with %v", err)
 			}
 		})
-		return client, nil
+		return client
 	}
+	return &world{b, func(d gobbler.Dialect) protocoltest.Open {
+		return func(path string) (wire.Conn, error) {
+			user, err := gobbler.UserID(path)
+			if err != nil {
+				return nil, err
+			}
+			return connect(d, user), nil
+		}
+	}}
 }
 
 // start runs a world and says how to connect to it.
