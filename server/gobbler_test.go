@@ -183,9 +183,13 @@ func TestGobblerPaths(t *testing.T) {
 	if got := request(t, http.MethodHead, s.URL+"/api/x", nil); got.status != 200 {
 		t.Errorf("HEAD: %d", got.status)
 	}
-	large := post(t, s.URL+"/api/message/foo", strings.Repeat("x", 1<<20+1), nil)
-	if large.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a body of more than 1 MiB: %d %q", large.status, large.body)
+	for name, edit := range map[string]func(*http.Request){
+		"": nil, "that is chunked": func(r *http.Request) { r.ContentLength = -1 },
+	} {
+		large := post(t, s.URL+"/api/message/foo", strings.Repeat("x", 4<<20), edit)
+		if large.status != http.StatusRequestEntityTooLarge {
+			t.Errorf("a body of 4 MiB %s: %d %q", name, large.status, large.body)
+		}
 	}
 }
 

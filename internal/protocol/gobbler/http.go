@@ -95,7 +95,7 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 	m := &p.Messages[0].Message
 	err := fill(m, r, topic)
 	if err == nil {
-		m.Body, err = body(w, r, a.Broker.Limits().MessageBytes)
+		m.Body, err = body(r, a.Broker.Limits().MessageBytes)
 	}
 	if err == nil {
 		err = a.store(r.Context(), p)
@@ -155,17 +155,26 @@ func (e *tooLargeError) Error() string {
 }
 func (e *tooLargeError) Unwrap() error { return parley.ErrInvalid }
 
+// maxDrain is how much of a body that is too large is read and thrown away: a
+// client that is still sending when the connection closes may never see the
+// answer.
+const maxDrain = 16 << 20
+
 // body reads at most limit bytes. No more memory is taken than has arrived.
-func body(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+func body(r *http.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
+		if r.Header.Get("Expect") == "" { // otherwise the client waits to be asked for the body
+			_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+		}
 		return nil, &tooLargeError{limit}
 	}
-	p, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, &tooLargeError{limit}
-	}
+	p, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("Can not read body: %w", parley.ErrInvalid) //nolint:staticcheck // the words that clients know
+	}
+	if len(p) > limit {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+		return nil, &tooLargeError{limit}
 	}
 	return bytes.Clone(p), nil // of just its size, for it is kept
 }

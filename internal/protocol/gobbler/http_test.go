@@ -273,6 +273,19 @@ func TestPublishBodies(t *testing.T) {
 			t.Errorf("%d %q, want %d", answer.Code, answer.Body, want)
 		}
 	}
+	// A client that waits to be asked for its body is not asked for one too large;
+	// otherwise the body is read, up to a bound, so that the answer arrives.
+	for expect, want := range map[string]bool{"": true, "100-continue": false} {
+		r := httptest.NewRequest("POST", "/api/message/foo", nil)
+		sent := strings.NewReader(strings.Repeat("x", 100))
+		r.Body, r.ContentLength = io.NopCloser(sent), 100
+		r.Header.Set("Expect", expect)
+		answer := httptest.NewRecorder()
+		w.api().ServeHTTP(answer, r)
+		if read := sent.Len() == 0; answer.Code != 413 || read != want {
+			t.Errorf("Expect %q: %d, and the body was read: %v", expect, answer.Code, read)
+		}
+	}
 	big := strings.Repeat("h", parley.MaxHeaderBytes)
 	if answer := call(w.api(), "POST", "/api/message/foo", nil, "X-Gobbler-H", big); answer.Code != 400 {
 		t.Errorf("a header of more than 16 KiB: %d %q", answer.Code, answer.Body)
