@@ -233,7 +233,7 @@ func TestDocumentedTranscripts(t *testing.T) {
 
 // Whatever a client sends in the documented dialect, it gets at most one request
 // out of it; a publish has a header that is empty or a JSON object, and a reader
-// finds in it what was sent. The committed corpus is in testdata/fuzz.
+// finds in it what was sent.
 func FuzzDecodeDocumented(f *testing.F) {
 	for _, frame := range []string{
 		"", "> /foo", "> /foo 7\n\nbody", "> /foo\nKey: Value\n\nbody", "> /foo\n{\"a\":1}\n\nbody", "> /foo\nbody",

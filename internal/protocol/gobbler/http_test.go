@@ -276,7 +276,7 @@ func TestPublishBodies(t *testing.T) {
 	// A client that waits to be asked for its body is not asked for one too large;
 	// otherwise the body is read, up to a bound, so that the answer arrives.
 	for expect, want := range map[string]bool{"": true, "100-continue": false} {
-		r := httptest.NewRequest("POST", "/api/message/foo", nil)
+		r := httptest.NewRequest(http.MethodPost, "/api/message/foo", nil)
 		sent := strings.NewReader(strings.Repeat("x", 100))
 		r.Body, r.ContentLength = io.NopCloser(sent), 100
 		r.Header.Set("Expect", expect)
