@@ -138,6 +138,7 @@ func TestFaults(t *testing.T) {
 		"prefix without dialect": {flag("ws-prefix", "/doc/="), []string{"names no dialect"}},
 		"second prefix":          {server.Sources{Flags: map[string][]string{"ws-prefix": {"/a/", "b"}}}, []string{`"b"`}},
 		"two prefixes":           {server.Sources{Flags: map[string][]string{"ws-prefix": {"/a/", "/a/=documented"}}}, []string{`two prefixes "/a/"`}},
+		"endpoint in a prefix":   {server.Sources{Flags: map[string][]string{"ws-prefix": {"/a/", "/b/"}, "health-endpoint": {"/b/x"}}}, []string{"flag --health-endpoint", "within ws-prefix"}},
 		"dialect":                {flag("gobbler-dialect", "guble"), []string{"flag --gobbler-dialect", "deployed, documented"}},
 		"endpoint of ours":       {flag("toggles-endpoint", "/admin/router"), []string{"taken"}},
 		"endpoint taken":         {flag("health-endpoint", "/admin/readycheck"), []string{"taken"}},
