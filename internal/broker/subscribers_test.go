@@ -82,20 +82,3 @@ func TestSubscribersWhileTheyChange(t *testing.T) {
 		t.Errorf("%v are left", users(got))
 	}
 }
-
-// What is refused is counted, whoever published it.
-func TestPublishCountsRefusals(t *testing.T) {
-	b := broker.New(broker.Config{Log: openLog(t)})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := b.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	p := &broker.Publish{Messages: []broker.Publication{{Message: parley.Message{Topic: "/a"}}, {Message: parley.Message{Topic: "/b"}}}}
-	if err := b.Publish(t.Context(), p); err == nil {
-		t.Error("a stopped broker accepts a message")
-	}
-	if got := b.Stats().Refused; got != 2 {
-		t.Errorf("%d refusals were counted, want 2", got)
-	}
-}
