@@ -11,9 +11,13 @@ import (
 	"github.com/parley-im/parley/server/servertest"
 )
 
-// What docs/protocol/http.md says, the server does.
+// What the pages say of HTTP, the server does.
 func TestHTTPTranscripts(t *testing.T) {
-	protocoltest.RunHTTP(t, "../docs/protocol/http.md", func(t *testing.T) string { return servertest.Start(t).URL })
+	for _, page := range []string{"http", "gobbler"} {
+		t.Run(page, func(t *testing.T) {
+			protocoltest.RunHTTP(t, "../docs/protocol/"+page+".md", func(t *testing.T) string { return servertest.Start(t).URL })
+		})
+	}
 }
 
 // The commands of the page do what it says.
