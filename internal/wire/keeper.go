@@ -32,7 +32,14 @@ type Keeper struct {
 	clock atomic.Int64
 
 	mu    sync.Mutex
-	conns map[*WebSocket]struct{}
+	conns map[*outlet]watched
+}
+
+// watched is a connection as the Keeper sees it.
+type watched interface {
+	// look does what is due at a time of the Keeper's. It must not wait for the
+	// peer.
+	look(now int64)
 }
 
 // Run watches until ctx ends, and returns nil. It is called once. What it does
@@ -42,7 +49,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	began := time.Now()
 	tick := time.NewTicker(min(k.PingInterval, k.IdleTimeout, k.MessageTimeout) / 10)
 	defer tick.Stop()
-	var round []*WebSocket
+	var round []watched
 	for {
 		select {
 		case <-ctx.Done():
@@ -51,28 +58,28 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		k.clock.Store(int64(time.Since(began)))
 		k.mu.Lock()
-		round = slices.AppendSeq(round[:0], maps.Keys(k.conns))
+		round = slices.AppendSeq(round[:0], maps.Values(k.conns))
 		k.mu.Unlock()
 		for _, w := range round {
-			k.look(w, k.now())
+			w.look(k.now())
 		}
 		clear(round)
 	}
 }
 
-// look does what is due for one connection. While its owner is not reading,
+// look does what is due for a WebSocket. While its owner is not reading,
 // silence says nothing about the peer.
-func (k *Keeper) look(w *WebSocket, now int64) {
+func (w *WebSocket) look(now int64) {
 	seen := w.seen.Load()
 	if seen == working {
 		return
 	}
-	began := w.began.Load()
+	k, began := w.cfg.Keeper, w.began.Load()
 	switch silent := time.Duration(now - seen); {
 	case began != 0 && time.Duration(now-began) >= k.MessageTimeout:
-		w.cut(&CloseError{ClosePolicy, "message takes too long"})
+		w.expel(&CloseError{ClosePolicy, "message takes too long"})
 	case silent >= k.IdleTimeout:
-		w.cut(&CloseError{CloseGoingAway, "idle"})
+		w.expel(&CloseError{CloseGoingAway, "idle"})
 	case silent >= k.PingInterval && time.Duration(now-w.pinged) >= k.PingInterval:
 		w.pinged = now
 		w.ping()
@@ -88,17 +95,17 @@ func (k *Keeper) setDefaults() {
 // now is the Keeper's time: coarse, and never 0.
 func (k *Keeper) now() int64 { return k.clock.Load() + 1 }
 
-func (k *Keeper) add(w *WebSocket) {
+func (k *Keeper) add(o *outlet, w watched) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.conns == nil {
-		k.conns = make(map[*WebSocket]struct{})
+		k.conns = make(map[*outlet]watched)
 	}
-	k.conns[w] = struct{}{}
+	k.conns[o] = w
 }
 
-func (k *Keeper) remove(w *WebSocket) {
+func (k *Keeper) remove(o *outlet) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.conns, w)
+	delete(k.conns, o)
 }

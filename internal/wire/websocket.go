@@ -2,10 +2,8 @@ package wire
 
 import (
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -26,8 +24,8 @@ const (
 // by Upgrade, or a client's, made by Dial. At rest it costs this struct, the
 // socket and the stack of the goroutine that reads. It must be closed.
 type WebSocket struct {
-	cfg   *Config
-	conn  net.Conn
+	outlet
+
 	raw   syscall.RawConn // nil when conn is not a socket
 	try   func(uintptr) bool
 	masks *masks // a client's; nil for a server, whose peer masks
@@ -50,14 +48,9 @@ type WebSocket struct {
 	got   int         // bytes of the last read
 	err   error       // of the last read
 
-	mu    sync.Mutex // one writer at a time; guards the following fields
-	armed time.Time  // when the write deadline was last set
-	torn  bool       // a frame was cut short: nothing may follow it
-
-	cause  atomic.Pointer[CloseError] // set once by who closes
-	seen   atomic.Int64               // Keeper time of the last sign of life
-	began  atomic.Int64               // Keeper time since when a message is incomplete; 0 is none
-	pinged int64                      // the Keeper's own: when it last sent a ping
+	seen   atomic.Int64 // Keeper time of the last sign of life
+	began  atomic.Int64 // Keeper time since when a message is incomplete; 0 is none
+	pinged int64        // the Keeper's own: when it last sent a ping
 }
 
 // message is what has come of a fragmented message.
@@ -77,7 +70,7 @@ func (m *message) most(n int) int {
 
 // newWebSocket takes over conn, and with it what arrived behind the handshake.
 func newWebSocket(conn net.Conn, cfg *Config, m *masks, early []byte) *WebSocket {
-	w := &WebSocket{cfg: cfg, conn: conn, masks: m}
+	w := &WebSocket{outlet: outlet{cfg: cfg, conn: conn}, masks: m}
 	if s, ok := conn.(syscall.Conn); ok && rawReads {
 		if raw, err := s.SyscallConn(); err == nil {
 			w.raw, w.try = raw, w.tryRead
@@ -88,7 +81,7 @@ func newWebSocket(conn net.Conn, cfg *Config, m *masks, early []byte) *WebSocket
 		w.buf = append(w.buf, early...)
 	}
 	w.seen.Store(working)
-	cfg.Keeper.add(w)
+	cfg.Keeper.add(&w.outlet, w)
 	return w
 }
 
@@ -164,7 +157,7 @@ func (w *WebSocket) farewell() error {
 		reason = ""
 	}
 	w.release()
-	_ = w.shut(w.fault, closePayload(w.fault.Code, reason))
+	_ = w.shut(w.fault, w.goodbyeFrame(closePayload(w.fault.Code, reason)))
 	return w.cause.Load() // another goroutine may have closed first
 }
 
