@@ -21,6 +21,7 @@ import (
 const (
 	nativeName  = "native"
 	gobblerName = "gobbler"
+	sseName     = "sse"
 )
 
 // dialect is one protocol at one place.
@@ -169,6 +170,9 @@ func closeReason(err error) string {
 	}
 	if _, ok := errors.AsType[*protocol.PanicError](err); ok {
 		return "internal"
+	}
+	if errors.Is(err, protocol.ErrTold) {
+		return "told"
 	}
 	if errors.Is(err, wire.ErrSlow) {
 		return "slow"

@@ -30,6 +30,7 @@ func packages() map[string]rule {
 		"internal/protocol/jsonform":     {imports: []string{".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc"}},
 		"internal/protocol/native":       {imports: codec},
 		"internal/protocol/gobbler":      {imports: codec},
+		"internal/protocol/sse":          {imports: codec},
 		"internal/protocol/protocoltest": {imports: codec},
 		"internal/httpapi": {imports: []string{
 			".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform", "internal/units",
@@ -40,7 +41,7 @@ func packages() map[string]rule {
 		"server": {
 			imports: []string{
 				".", "internal/backend", "internal/broker", "internal/backend/pebble", "internal/backend/local", "internal/wire",
-				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/httpapi", "internal/units",
+				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/sse", "internal/httpapi", "internal/units",
 			},
 			tests: []string{"client"},
 		},
@@ -51,11 +52,14 @@ func packages() map[string]rule {
 		"cmd/parley/internal/console": {imports: []string{".", "internal/wire"}, tests: []string{"client", "server"}},
 
 		// Tests of the whole, and of the code itself.
-		"test/oracle":   {imports: []string{"."}},
-		"test/crash":    {},
-		"test/chaos":    {tests: []string{"client", "server"}},
-		"test/image":    {},
-		"internal/arch": {},
+		"test/oracle":      {imports: []string{"."}},
+		"test/crash":       {},
+		"test/chaos":       {tests: []string{"client", "server"}},
+		"test/image":       {},
+		"internal/arch":    {},
+		"test/eventsource": {},
+		"test/require":     {},
+		"test/proxy":       {tests: []string{"client", "server"}},
 	}
 }
 
@@ -65,12 +69,13 @@ func suites() []string {
 	return []string{
 		".", "internal/backend", "internal/backend/backendtest", "internal/backend/pebble", "internal/backend/local",
 		"internal/broker", "internal/wire", "internal/protocol", "internal/protocol/protocoltest", "test/oracle",
+		"test/eventsource", "test/require",
 	}
 }
 
 // serverTests are packages whose tests may start a whole server.
 func serverTests() []string {
-	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "test/chaos"}
+	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "test/chaos", "test/proxy"}
 }
 
 // technologies gives each third-party module its home: the packages whose code

@@ -24,18 +24,25 @@ type Conversation struct {
 	// Greet sends broker.Welcome first, for protocols whose server speaks
 	// first.
 	Greet bool
+	// Requests are asked before the client says anything, for protocols whose
+	// clients say what they want in how they connect.
+	Requests []Request
+	// Last tells the events after which there is nothing more to say, for
+	// protocols whose conversations have an end; nil is none. The connection
+	// then closes with wire.CloseNormal.
+	Last func(broker.Event) bool
 }
 
 // Serve holds the conversation until either side ends it. It returns the reason:
 // a *wire.CloseError when the client said goodbye or broke the rules, a
 // *SlowError when it did not read, a *ByeError when the server said goodbye, a
-// *PanicError when a fault of this program ended it, or what went wrong with the
-// connection. Nothing of it runs on when Serve returns.
+// *PanicError when a fault of this program ended it, ErrTold when the client was
+// told all that it asked for, or what went wrong with the connection. Nothing of it runs on when Serve returns.
 func Serve(ctx context.Context, c Conversation) error {
 	// A replay or a count that nobody waits for any more ends with this.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &talk{conn: c.Conn, codec: c.Codec}
+	t := &talk{conn: c.Conn, codec: c.Codec, last: c.Last}
 	t.mu.Lock() // a goodbye may wake the writer before the session is known here
 	t.session = c.Broker.NewSession(broker.SessionConfig{
 		Identity: c.Identity,
@@ -45,7 +52,10 @@ func Serve(ctx context.Context, c Conversation) error {
 	if c.Greet {
 		t.session.Reply(welcome("", t.session, c.Broker), 0)
 	}
-	err := guard(func() error { return t.read(ctx, c.Broker) })
+	err := guard(func() error {
+		t.ask(ctx, c.Broker, c.Requests)
+		return t.read(ctx, c.Broker)
+	})
 	t.session.Stop()
 	cancel()
 	closed := t.conn.Close(wire.CloseInternal, "internal error") // unless it is closed already
@@ -58,6 +68,10 @@ func Serve(ctx context.Context, c Conversation) error {
 	}
 	return errors.Join(err, closed)
 }
+
+// ErrTold is the end of a conversation in which the client was told all that it
+// asked for.
+var ErrTold = errors.New("told all there is")
 
 // ByeError is a goodbye by the server.
 type ByeError struct{ Bye *broker.Bye }
@@ -110,6 +124,7 @@ func guard(f func() error) (err error) {
 type talk struct {
 	conn    wire.Conn
 	codec   Codec
+	last    func(broker.Event) bool // nil when none is
 	session *broker.Session
 	writer  sync.WaitGroup
 
@@ -216,6 +231,8 @@ func closing(err error) (code uint16, reason string) {
 		return wire.CloseInternal, "internal error"
 	case errors.As(err, &slow):
 		return wire.ClosePolicy, slow.reason()
+	case errors.Is(err, ErrTold):
+		return wire.CloseNormal, ""
 	}
 	return wire.CloseGoingAway, "write failed"
 }
@@ -235,17 +252,28 @@ func (t *talk) write(ctx context.Context) error {
 		for i, e := range out.events {
 			out.bytes = t.codec.Encode(out.bytes, e)
 			out.events[i] = nil
-			bye, last := e.(*broker.Bye)
-			if len(out.bytes) >= writeBytes || i == len(out.events)-1 {
+			ending := t.ending(e)
+			if len(out.bytes) >= writeBytes || i == len(out.events)-1 || ending != nil {
 				if err := t.send(out); err != nil {
 					return err
 				}
 			}
-			if last {
-				return &ByeError{bye}
+			if ending != nil {
+				return ending
 			}
 		}
 	}
+}
+
+// ending is why the conversation is over after e, or nil when it goes on.
+func (t *talk) ending(e broker.Event) error {
+	if bye, ok := e.(*broker.Bye); ok {
+		return &ByeError{bye}
+	}
+	if t.last != nil && t.last(e) {
+		return ErrTold
+	}
+	return nil
 }
 
 // writeBytes is when encoded events are sent without waiting for more.

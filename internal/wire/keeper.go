@@ -12,8 +12,9 @@ import (
 
 // Keeper watches the connections that name it in their Config, all with one
 // goroutine, one clock and no timer of their own: it pings the silent, ends the
-// dead, and ends those that never finish a message. It never waits for a peer.
-// It also lends them their buffers and compressors. The zero Keeper is ready to use; its
+// dead, and ends those that never finish a message; event streams, whose peers
+// are always silent, have rules of their own. It never waits for a peer. It also
+// lends them their buffers and compressors. The zero Keeper is ready to use; its
 // exported fields are set before that.
 type Keeper struct {
 	// PingInterval is how long a peer may be silent before it is pinged; 0 is
@@ -45,9 +46,8 @@ type watched interface {
 // Run watches until ctx ends, and returns nil. It is called once. What it does
 // is late by at most a tenth of the shortest of its times.
 func (k *Keeper) Run(ctx context.Context) error {
-	k.setDefaults()
 	began := time.Now()
-	tick := time.NewTicker(min(k.PingInterval, k.IdleTimeout, k.MessageTimeout) / 10)
+	tick := time.NewTicker(min(k.pingInterval(), k.idleTimeout(), k.messageTimeout()) / 10)
 	defer tick.Stop()
 	var round []watched
 	for {
@@ -76,21 +76,19 @@ func (w *WebSocket) look(now int64) {
 	}
 	k, began := w.cfg.Keeper, w.began.Load()
 	switch silent := time.Duration(now - seen); {
-	case began != 0 && time.Duration(now-began) >= k.MessageTimeout:
+	case began != 0 && time.Duration(now-began) >= k.messageTimeout():
 		w.expel(&CloseError{ClosePolicy, "message takes too long"})
-	case silent >= k.IdleTimeout:
+	case silent >= k.idleTimeout():
 		w.expel(&CloseError{CloseGoingAway, "idle"})
-	case silent >= k.PingInterval && time.Duration(now-w.pinged) >= k.PingInterval:
+	case silent >= k.pingInterval() && time.Duration(now-w.pinged) >= k.pingInterval():
 		w.pinged = now
 		w.ping()
 	}
 }
 
-func (k *Keeper) setDefaults() {
-	k.PingInterval = cmp.Or(k.PingInterval, 25*time.Second)
-	k.IdleTimeout = cmp.Or(k.IdleTimeout, 60*time.Second)
-	k.MessageTimeout = cmp.Or(k.MessageTimeout, 30*time.Second)
-}
+func (k *Keeper) pingInterval() time.Duration   { return cmp.Or(k.PingInterval, 25*time.Second) }
+func (k *Keeper) idleTimeout() time.Duration    { return cmp.Or(k.IdleTimeout, 60*time.Second) }
+func (k *Keeper) messageTimeout() time.Duration { return cmp.Or(k.MessageTimeout, 30*time.Second) }
 
 // now is the Keeper's time: coarse, and never 0.
 func (k *Keeper) now() int64 { return k.clock.Load() + 1 }

@@ -272,33 +272,11 @@ func appendSpan(dst []byte, method string, sub *broker.Subscription, from, to pa
 
 func appendBye(dst []byte, e *broker.Bye) []byte {
 	dst = append(jsonrpc.AppendNotification(dst, "bye"), `{"code":"`...)
-	dst = append(dst, byeName(e.Code)...)
+	dst = append(dst, jsonform.ByeName(e.Code)...)
 	dst = append(dst, `","reason":`...)
 	dst = jsonrpc.AppendString(dst, e.Reason)
 	if e.Retry > 0 {
 		dst = appendInt(dst, `,"retry_ms":`, max(e.Retry.Milliseconds(), 1))
 	}
 	return append(dst, `}}`...)
-}
-
-func byeName(code broker.ByeCode) string {
-	switch code {
-	case broker.ByeShutdown:
-		return "shutdown"
-	case broker.ByeSlow:
-		return "slow"
-	case broker.ByeIdle:
-		return "idle"
-	case broker.ByeProtocol:
-		return "protocol"
-	case broker.ByeTooBig:
-		return "too_big"
-	case broker.ByeOverload:
-		return "overload"
-	case broker.ByeInternal:
-		return "internal"
-	case broker.ByeUnacceptable:
-		return "unacceptable"
-	}
-	return "internal"
 }

@@ -1,0 +1,93 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/protocol/sse"
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// eventsPath is where topics are followed as Server-Sent Events.
+const eventsPath = "/v1/subscribe/{topic...}"
+
+// events answers a request with an event stream. Like upgrade it leaves the
+// conversation to a goroutine of its own.
+func (s *Server) events(ctx context.Context) http.HandlerFunc {
+	conns := s.conns(s.wireConfig(0)) // nothing is read from the client
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := s.policy.Check(r); err != nil {
+			s.count.refused("upgrade")
+			httpapi.Fail(w, r, s.logger, err)
+			return
+		}
+		if !accepts(r.Header.Values("Accept"), "text", "event-stream") {
+			httpapi.NotAcceptable(w, "a topic is followed as text/event-stream")
+			return
+		}
+		request, err := sse.Parse("/"+r.PathValue("topic"), r.URL.RawQuery, r.Header.Get("Last-Event-ID"), time.Now())
+		if err != nil {
+			httpapi.Fail(w, r, s.logger, err)
+			return
+		}
+		if r.Method == http.MethodHead {
+			wire.SetEventStreamHeader(w.Header(), r)
+			return
+		}
+		from := network(r.RemoteAddr)
+		if err := s.sessions.admit(from); err != nil {
+			s.refuse(w, err)
+			return
+		}
+		conn, err := wire.OpenEventStream(w, r, conns.Load())
+		if err != nil {
+			s.sessions.leave(from)
+			s.count.refused("upgrade")
+			if errors.Is(err, parley.ErrForbidden) || errors.Is(err, parley.ErrInvalid) {
+				httpapi.Fail(w, r, s.logger, err)
+			}
+			return
+		}
+		// Not with the request's context, which ends with this function.
+		s.talks.Go(func() {
+			defer s.sessions.leave(from)
+			s.converse(ctx, sseName, sse.Conversation(conn, s.broker, request))
+		})
+	}
+}
+
+// accepts reports whether the lines of an Accept header (RFC 9110 section
+// 12.5.1) leave room for a type; no lines accept everything.
+func accepts(lines []string, kind, subtype string) bool {
+	if len(lines) == 0 {
+		return true
+	}
+	best, accepted := 0, false // the most precise range decides
+	for part := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+		media, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		precision := 0
+		switch media {
+		case kind + "/" + subtype:
+			precision = 3
+		case kind + "/*":
+			precision = 2
+		case "*/*":
+			precision = 1
+		}
+		if precision > best {
+			q, err := strconv.ParseFloat(params["q"], 64)
+			best, accepted = precision, err != nil || q > 0
+		}
+	}
+	return accepted
+}
