@@ -14,6 +14,7 @@ const (
 	MaxBuffer    = maxBuffer
 	MaxOffers    = maxOffers
 	MinDeflate   = minDeflate
+	MaxUnasked   = maxUnasked
 	PipeBytes    = pipeBytes
 )
 
@@ -28,6 +29,11 @@ func NewServerEnd(conn net.Conn, cfg *Config) *WebSocket {
 // NewClientEnd is a client's end over any connection.
 func NewClientEnd(conn net.Conn, cfg *Config) *WebSocket {
 	return newWebSocket(conn, cfg, newMasks(), nil)
+}
+
+// NewEventStream is an event stream over any connection, its head already sent.
+func NewEventStream(conn net.Conn, cfg *Config, chunked bool) *EventStream {
+	return newEventStream(conn, cfg, chunked)
 }
 
 // DialTLS is Dial with a TLS configuration.
