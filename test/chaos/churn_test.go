@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -73,6 +74,26 @@ func visits() []visit {
 			(&peer{Conn: c}).reset()
 			return nil
 		}},
+		{"events, polite", func(t *testing.T, s *servertest.Server, topic parley.Topic) error {
+			return listenOnce(t, s, topic, func(f *tuned) { _ = f.Close() })
+		}},
+		{"events, reset", func(t *testing.T, s *servertest.Server, topic parley.Topic) error {
+			return listenOnce(t, s, topic, func(f *tuned) { (&peer{Conn: f.Conn}).reset() })
+		}},
+		{"events, all that is stored", func(_ *testing.T, s *servertest.Server, topic parley.Topic) error {
+			f, err := tune(host(s), string(topic)+"?after=0&replay_only=true", "", 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			for {
+				if _, err := f.hear(); errors.Is(err, io.EOF) {
+					return nil
+				} else if err != nil {
+					return err
+				}
+			}
+		}},
 		{"the Go client", func(t *testing.T, s *servertest.Server, topic parley.Topic) error {
 			c, err := client.Dial(t.Context(), s.URL, client.Options{})
 			if err != nil {
@@ -123,6 +144,18 @@ func talk(s *servertest.Server, d dialect, topic parley.Topic, leave func(*peer)
 			}
 		}
 	}
+}
+
+// listenOnce follows a topic, waits for an event, and goes.
+func listenOnce(t *testing.T, s *servertest.Server, topic parley.Topic, leave func(*tuned)) error {
+	t.Helper()
+	f, err := tune(host(s), string(topic), "", 0)
+	if err != nil {
+		return err
+	}
+	defer leave(f)
+	_, err = f.hear()
+	return err
 }
 
 // leave says goodbye as RFC 6455 wants it, and waits for the answer.

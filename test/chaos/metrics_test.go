@@ -61,7 +61,7 @@ func quiet(t *testing.T, s *servertest.Server) gauges {
 	eventually(t, "all sessions have ended", func() bool {
 		m = scrape(t, s)
 		return m["sessions"]+m["subscriptions"]+m["feeds"]+m["publish_queue_bytes"]+
-			m[`connections{protocol="native"}`]+m[`connections{protocol="gobbler"}`] == 0
+			m[`connections{protocol="native"}`]+m[`connections{protocol="gobbler"}`]+m[`connections{protocol="sse"}`] == 0
 	})
 	return m
 }
