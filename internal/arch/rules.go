@@ -59,6 +59,7 @@ func packages() map[string]rule {
 		"internal/arch":    {},
 		"test/eventsource": {},
 		"test/require":     {},
+		"test/browser":     {tests: []string{"client", "server"}},
 		"test/proxy":       {tests: []string{"client", "server"}},
 	}
 }
@@ -75,7 +76,7 @@ func suites() []string {
 
 // serverTests are packages whose tests may start a whole server.
 func serverTests() []string {
-	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "test/chaos", "test/proxy"}
+	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "test/browser", "test/chaos", "test/proxy"}
 }
 
 // technologies gives each third-party module its home: the packages whose code

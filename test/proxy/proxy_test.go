@@ -174,7 +174,10 @@ func TestHeartbeatsThroughNginx(t *testing.T) {
 	c := dial(t, n.URL)
 	r, _ := follow(t, n.URL+"/v1/subscribe/proxied", "")
 	next(t, r, "live")
+	published := make(chan struct{})
+	defer func() { <-published }() // the answer may come after the event
 	time.AfterFunc(65*time.Second, func() {
+		defer close(published)
 		if _, err := c.Publish(t.Context(), parley.Message{Topic: "/proxied", Body: []byte("at last")}); err != nil {
 			t.Error(err)
 		}
