@@ -20,8 +20,10 @@ func newBench() *cobra.Command {
 
 	deliver, f := newLoad("deliver", "Publish, and count what subscribers get, in order and complete", bench.Deliver)
 	deliver.Example = "  parley bench deliver --topics 4 --subscribers 25\n" +
-		"  parley bench deliver --publishers 1 --topics 1 --window 1   # one message at a time"
+		"  parley bench deliver --publishers 1 --topics 1 --window 1   # one message at a time\n" +
+		"  parley bench deliver --protocol sse --topics 1 --subscribers 1000 --rate 100"
 	f.topics().publishing()
+	f.protocol()
 	deliver.Flags().IntVar(&f.cfg.Subscribers, "subscribers", f.cfg.Subscribers, "subscribers to each topic")
 
 	fetch, f := newLoad("fetch", "Replay what is stored, all of every topic once", bench.Fetch)
@@ -29,7 +31,9 @@ func newBench() *cobra.Command {
 	f.topics().connections(4)
 
 	idle, f := newLoad("idle", "Hold connections with a subscription each, and see what they cost", bench.Idle)
-	idle.Example = "  parley bench idle --connections 10000 --duration 30s"
+	idle.Example = "  parley bench idle --connections 10000 --duration 30s\n" +
+		"  parley bench idle --protocol sse --connections 10000"
+	f.protocol()
 	f.connections(f.cfg.Connections)
 	f.prefix()
 	f.duration()
@@ -67,6 +71,10 @@ func newLoad(use, short string, run func(context.Context, bench.Config) (bench.R
 func (f *loadFlags) prefix() *loadFlags {
 	f.c.Flags().StringVar(&f.cfg.Prefix, "prefix", f.cfg.Prefix, "topic i is `PREFIX`i: /x makes as many roots as topics, /root/x one")
 	return f
+}
+
+func (f *loadFlags) protocol() {
+	f.c.Flags().StringVar(&f.cfg.Protocol, "protocol", f.cfg.Protocol, "what subscribers speak: `gobbler|sse`")
 }
 
 func (f *loadFlags) duration() {

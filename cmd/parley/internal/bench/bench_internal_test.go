@@ -131,7 +131,7 @@ func TestCheckFindsAllFaults(t *testing.T) {
 	if !errors.Is(err, parley.ErrInvalid) {
 		t.Fatalf("Check returns %v", err)
 	}
-	for _, flag := range []string{"--topics", "--publishers", "--subscribers", "--connections", "--window", "--size", "--duration", "--rate", "--prefix"} {
+	for _, flag := range []string{"--topics", "--publishers", "--subscribers", "--connections", "--window", "--size", "--duration", "--rate", "--prefix", "--protocol"} {
 		if !strings.Contains(err.Error(), flag) {
 			t.Errorf("the error does not say %s: %v", flag, err)
 		}
@@ -188,5 +188,34 @@ func TestPickGoesRoundAllTopics(t *testing.T) {
 				t.Errorf("publisher %d, random %v: topics are chosen %v times", i, cfg.Random, seen)
 			}
 		}
+	}
+}
+
+func TestEventSubscriberNoticesEveryFault(t *testing.T) {
+	event := func(seq int, body string) string {
+		return fmt.Sprintf("id: %d\ndata: {\"topic\":\"/t\",\"seq\":%d,\"text\":\"%s\"}\n", seq, seq, body)
+	}
+	stamped := func(seq int) string { return event(seq, "0000000001rest") }
+	for name, tt := range map[string]struct {
+		frames []string
+		want   string
+	}{
+		"complete":      {[]string{"retry: 1\n", "id: 0\nevent: live\ndata: {}\n", stamped(1), ":\n", stamped(7), event(8, "end 2")}, ""},
+		"one lost":      {[]string{stamped(1), event(8, "end 2")}, "1 of 2"},
+		"one repeated":  {[]string{stamped(1), stamped(1), event(8, "end 2")}, "seq 1 follows 1"},
+		"no message":    {[]string{"id: 1\ndata: {}\n"}, "no message"},
+		"no seq":        {[]string{"id: x\ndata: {\"text\":\"\"}\n"}, "seq"},
+		"cut off":       {[]string{stamped(1)}, "after 1 messages"},
+		"two exchanged": {[]string{stamped(2), stamped(1)}, "seq 1 follows 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var totals totals
+			err := feed(t, tt.frames, func(c wire.Conn) error {
+				return (&subscriber{conn: c, parse: parseEvent, topic: "/t", clock: began(), totals: &totals}).receive()
+			})
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("the run ends with %v, want %q", err, tt.want)
+			}
+		})
 	}
 }

@@ -30,6 +30,9 @@ type Config struct {
 	Publishers int
 	// Subscribers is how many connections subscribe to each topic, to deliver.
 	Subscribers int
+	// Protocol is what the subscribers, and the connections that are held idle,
+	// speak: gobbler or sse.
+	Protocol string
 	// Connections is how many connections replay, or are held idle.
 	Connections int
 	// Size is the length of a body in bytes.
@@ -49,7 +52,7 @@ type Config struct {
 // Default is a load that a laptop carries in ten seconds.
 func Default() Config {
 	return Config{
-		Prefix: "/bench", Topics: 4, Publishers: 4, Subscribers: 1, Connections: 1000,
+		Prefix: "/bench", Topics: 4, Publishers: 4, Subscribers: 1, Connections: 1000, Protocol: gobblerProtocol,
 		Size: 100, Duration: 10 * time.Second, Window: 512, Progress: io.Discard,
 	}
 }
@@ -71,6 +74,9 @@ func (c *Config) Check() error {
 		if n.value < 1 || n.value > n.most {
 			errs = append(errs, fmt.Errorf("--%s must be 1 to %d: %w", n.flag, n.most, parley.ErrInvalid))
 		}
+	}
+	if c.Protocol != gobblerProtocol && c.Protocol != sseProtocol {
+		errs = append(errs, fmt.Errorf("--protocol must be %s: %w", protocols(), parley.ErrInvalid))
 	}
 	if c.Size < minSize {
 		errs = append(errs, fmt.Errorf("--size must be %d at least: %w", minSize, parley.ErrInvalid))

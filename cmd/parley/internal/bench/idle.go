@@ -17,14 +17,14 @@ func Idle(ctx context.Context, cfg Config) (Report, error) {
 
 func idle(ctx context.Context, l *load) (Report, error) {
 	before, start := inspect(ctx, l.cfg.URL), began()
-	conns := make([]wire.Conn, l.cfg.Connections)
+	conns := make([]source, l.cfg.Connections)
 	err := each(ctx, len(conns), connects, func(_ context.Context, i int) error {
-		conn, err := l.dial(ctx, i)
+		conn, err := l.listen(ctx, i, l.cfg.topic(i))
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i, err)
 		}
 		conns[i] = conn
-		return await(conn, "+ "+l.cfg.topic(i), "#subscribed-to")
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func idle(ctx context.Context, l *load) (Report, error) {
 
 // drain reads until the connection ends. Reading also answers the server's
 // pings.
-func drain(conn wire.Conn) {
+func drain(conn source) {
 	for {
 		if _, err := conn.Read(); err != nil {
 			return

@@ -61,12 +61,13 @@ func deliver(ctx context.Context, l *load) (Report, error) {
 	cfg := &l.cfg
 	subs := make([]*subscriber, cfg.Topics*cfg.Subscribers)
 	err := each(ctx, len(subs), connects, func(_ context.Context, i int) error {
-		conn, err := l.dial(ctx, cfg.Publishers+i)
-		if err != nil {
-			return err
+		topic := cfg.topic(i % cfg.Topics)
+		conn, err := l.listen(ctx, cfg.Publishers+i, topic)
+		subs[i] = &subscriber{conn: conn, topic: topic, totals: &l.totals}
+		if cfg.Protocol == sseProtocol {
+			subs[i].parse = parseEvent
 		}
-		subs[i] = &subscriber{conn: conn, topic: cfg.topic(i % cfg.Topics), totals: &l.totals}
-		return subs[i].subscribe()
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -15,18 +15,14 @@ const endMark = "end "
 // subscriber reads one topic on one connection.
 type subscriber struct {
 	clock  clock
-	conn   wire.Conn
+	conn   source
 	topic  string
+	parse  func(frame []byte) (seq uint64, body []byte, err error) // nil: that of the Gobbler protocol
 	totals *totals
 
 	latency histogram
 	got     int64
 	last    uint64 // the seq before
-}
-
-// subscribe asks for the topic and waits until the server says that it is live.
-func (s *subscriber) subscribe() error {
-	return await(s.conn, "+ "+s.topic, "#subscribed-to")
 }
 
 // receive reads until the topic's end and checks that every message came, in
@@ -58,14 +54,12 @@ func (s *subscriber) receive() error {
 // message takes one frame; end says that it was the topic's last, and want how
 // many there were.
 func (s *subscriber) message(frame []byte, now int64) (want int64, end bool, err error) {
-	if len(frame) == 0 || frame[0] == '#' {
-		return 0, false, nil
+	parse := s.parse
+	if parse == nil {
+		parse = parseMessage
 	}
-	if frame[0] == '!' {
-		return 0, false, fmt.Errorf("the server says %q", firstLine(frame))
-	}
-	seq, body, err := parseMessage(frame)
-	if err != nil {
+	seq, body, err := parse(frame)
+	if err != nil || body == nil {
 		return 0, false, err
 	}
 	if seq <= s.last {
@@ -88,21 +82,38 @@ func (s *subscriber) message(frame []byte, now int64) (want int64, end bool, err
 //	path,seq,…
 //	header
 //	body
+//
+// A notification has neither; an error of the server's is one.
 func parseMessage(frame []byte) (seq uint64, body []byte, err error) {
+	if len(frame) == 0 || frame[0] == '#' {
+		return 0, nil, nil
+	}
+	if frame[0] == '!' {
+		return 0, nil, fmt.Errorf("the server says %q", firstLine(frame))
+	}
 	meta, rest, _ := bytes.Cut(frame, []byte{'\n'})
 	_, fields, ok := bytes.Cut(meta, []byte{','})
 	number, _, ok2 := bytes.Cut(fields, []byte{','})
 	if !ok || !ok2 {
 		return 0, nil, fmt.Errorf("the server sent %.100q, which is no message", frame)
 	}
+	if seq, err = parseSeq(number); err != nil {
+		return 0, nil, err
+	}
+	if _, body, ok = bytes.Cut(rest, []byte{'\n'}); !ok {
+		body = []byte{}
+	}
+	return seq, body, nil
+}
+
+func parseSeq(number []byte) (seq uint64, err error) {
 	for _, c := range number {
 		if c < '0' || c > '9' {
-			return 0, nil, fmt.Errorf("the server sent the seq %.30q", number)
+			return 0, fmt.Errorf("the server sent the seq %.30q", number)
 		}
 		seq = seq*10 + uint64(c-'0')
 	}
-	_, body, _ = bytes.Cut(rest, []byte{'\n'})
-	return seq, body, nil
+	return seq, nil
 }
 
 // await sends a command and reads until a frame begins with want.
