@@ -118,7 +118,7 @@ func TestEventStreamAnswers(t *testing.T) {
 	})
 	for version, encoding := range map[string]string{"1.0": "", "1.1": "chunked"} {
 		conn, r := server.ask(t, get(version, "Origin: http://127.0.0.1\r\n"))
-		res, err := http.ReadResponse(r, nil)
+		res, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed instead
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestEventStreamAnswers(t *testing.T) {
 		if err != nil || string(body) != "data: hello\n\n" {
 			t.Errorf("HTTP/%s: body %q, %v", version, body, err)
 		}
-		if got := strings.Join(res.TransferEncoding, ","); got != encoding || res.Proto != "HTTP/"+version || !res.Close || res.StatusCode != 200 {
+		if got := strings.Join(res.TransferEncoding, ","); got != encoding || res.Proto != "HTTP/"+version || !res.Close || res.StatusCode != http.StatusOK {
 			t.Errorf("HTTP/%s: %s %d, encoding %q, close %v", version, res.Proto, res.StatusCode, got, res.Close)
 		}
 		for name, want := range map[string]string{
@@ -160,7 +160,7 @@ func TestEventStreamRefuses(t *testing.T) {
 		get("1.1", "Origin: http://localhost\r\nOrigin: http://a\r\n"): parley.ErrForbidden,
 	} {
 		_, r := server.ask(t, request)
-		res, err := http.ReadResponse(r, nil)
+		res, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed instead
 		if err != nil || res.StatusCode != http.StatusTeapot {
 			t.Errorf("%q: %+v, %v", request, res, err)
 		}
@@ -205,7 +205,8 @@ func TestEventStreamPeerLeaves(t *testing.T) {
 // openOver asks for a stream, and returns its body and the connection.
 func openOver(t *testing.T, server *streams, secure bool) (io.Reader, net.Conn) {
 	t.Helper()
-	conn, r := net.Conn(nil), (*bufio.Reader)(nil)
+	var conn net.Conn
+	var r *bufio.Reader
 	if secure {
 		var err error
 		if conn, err = tls.Dial("tcp", server.addr, &tls.Config{InsecureSkipVerify: true}); err != nil {
@@ -219,7 +220,7 @@ func openOver(t *testing.T, server *streams, secure bool) (io.Reader, net.Conn) 
 	} else {
 		conn, r = server.ask(t, get("1.1", ""))
 	}
-	res, err := http.ReadResponse(r, nil)
+	res, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed instead
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +281,7 @@ func TestEventStreamSlowPeer(t *testing.T) {
 	if err := server.err(t); !errors.Is(err, wire.ErrSlow) {
 		t.Errorf("%v, want %v", err, wire.ErrSlow)
 	}
-	res, err := http.ReadResponse(r, nil)
+	res, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed instead
 	if err != nil {
 		t.Fatal(err)
 	}

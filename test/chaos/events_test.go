@@ -83,7 +83,7 @@ func (f *tuned) hear() (told, error) {
 		return told{}, err
 	}
 	t := told{kind: e.Type}
-	want := parley.Seq(0)
+	var want parley.Seq
 	switch e.Type {
 	case "message":
 		var m delivered
@@ -334,9 +334,10 @@ func TestStalledEventStream(t *testing.T) {
 		if err != nil {
 			break // whatever else there was in its socket
 		}
-		if e.kind == "live" {
+		switch e.kind {
+		case "live":
 			l.known, l.began = true, e.place.Cursor
-		} else if e.kind == "message" {
+		case "message":
 			l.trace = append(l.trace, e.message)
 		}
 		l.lastID = stalled.LastID
@@ -444,7 +445,7 @@ func TestEventStreamsAreLimited(t *testing.T) {
 
 // begin reads the head of an answer, which must be a stream.
 func begin(c net.Conn, request *http.Request) (*eventsource.Reader, error) {
-	response, err := http.ReadResponse(bufio.NewReader(c), request)
+	response, err := http.ReadResponse(bufio.NewReader(c), request) //nolint:bodyclose // the connection is closed instead
 	if err != nil {
 		return nil, err
 	}

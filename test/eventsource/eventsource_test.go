@@ -24,7 +24,8 @@ func TestReader(t *testing.T) {
 		"a message of two lines": {"data: YHOO\ndata: +2\ndata: 10\n\n", []event{{"message", "YHOO\n+2\n10", ""}}, "", ""},
 		"an id, kept and reset": {
 			": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
-			[]event{{"message", "first event", "1"}, {"message", "second event", ""}, {"message", " third event", ""}}, "", "",
+			[]event{{"message", "first event", "1"}, {"message", "second event", ""}, {"message", " third event", ""}},
+			"", "",
 		},
 		"empty data":            {"data\n\ndata\ndata\n\ndata:", []event{{"message", "", ""}, {"message", "\n", ""}}, "", ""},
 		"types":                 {"event: add\ndata: 1\n\nevent: remove\ndata: 2\n\ndata: 3\n\n", []event{{"add", "1", ""}, {"remove", "2", ""}, {"message", "3", ""}}, "", ""},

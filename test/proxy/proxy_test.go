@@ -33,22 +33,34 @@ func web(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// do makes a request, whose answer the test closes.
-func do(t *testing.T, c *http.Client, request *http.Request) *http.Response {
+// answer is what of an answer is looked at.
+type answer struct {
+	status   int
+	location string
+}
+
+// get makes a GET request.
+func get(t *testing.T, url string, header ...string) answer {
 	t.Helper()
-	response, err := c.Do(request)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	response, err := web(t).Do(asking(ctx, t, url, header...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { response.Body.Close() })
-	return response
+	response.Body.Close()
+	return answer{response.StatusCode, response.Header.Get("Location")}
 }
 
-func get(t *testing.T, ctx context.Context, url string) *http.Request {
+// asking is a GET request with a header.
+func asking(ctx context.Context, t *testing.T, url string, header ...string) *http.Request {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
 	}
 	return request
 }
@@ -59,19 +71,23 @@ func follow(t *testing.T, url, lastID string) (*eventsource.Reader, context.Canc
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	request := get(t, ctx, url)
+	var header []string
 	if lastID != "" {
-		request.Header.Set("Last-Event-ID", lastID)
+		header = []string{"Last-Event-ID", lastID}
 	}
-	response := do(t, web(t), request)
+	response, err := web(t).Do(asking(ctx, t, url, header...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { response.Body.Close() })
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" || response.ProtoMajor != 2 {
 		t.Fatalf("%s %s, %s", response.Proto, response.Status, response.Header.Get("Content-Type"))
 	}
 	return eventsource.NewReader(response.Body), cancel
 }
 
-// next is the next event of a type, and the text of its message.
-func next(t *testing.T, r *eventsource.Reader, kind string) (eventsource.Event, string) {
+// next waits for the next event of a type, and returns the text of its message.
+func next(t *testing.T, r *eventsource.Reader, kind string) string {
 	t.Helper()
 	for {
 		e, err := r.Next()
@@ -85,7 +101,7 @@ func next(t *testing.T, r *eventsource.Reader, kind string) (eventsource.Event, 
 		if err := json.Unmarshal([]byte(e.Data), &m); err != nil {
 			t.Fatal(err)
 		}
-		return e, m.Text
+		return m.Text
 	}
 }
 
@@ -119,7 +135,7 @@ func TestEventsThroughNginx(t *testing.T) {
 	for _, text := range []string{"one", "two", "three"} {
 		began := time.Now()
 		publish(t, c, text) // the next is published only when this one has come
-		if _, got := next(t, r, "message"); got != text {
+		if got := next(t, r, "message"); got != text {
 			t.Fatalf("got %q, want %q", got, text)
 		}
 		if took := time.Since(began); took > 5*time.Second {
@@ -129,7 +145,7 @@ func TestEventsThroughNginx(t *testing.T) {
 	leave()
 	publish(t, c, "four")
 	r, _ = follow(t, n.URL+"/v1/subscribe/proxied?last=100", r.LastID)
-	if _, got := next(t, r, "message"); got != "four" {
+	if got := next(t, r, "message"); got != "four" {
 		t.Errorf("after the connection was lost: %q", got)
 	}
 }
@@ -152,13 +168,13 @@ func TestRestartBehindNginx(t *testing.T) {
 	if _, err := r.Next(); !errors.Is(err, io.EOF) || r.Retry == "" {
 		t.Errorf("the stream ends with %v, come back after %q", err, r.Retry)
 	}
-	if response := do(t, web(t), get(t, t.Context(), n.URL+"/v1/subscribe/proxied")); response.StatusCode != http.StatusBadGateway {
-		t.Errorf("without a server: %s", response.Status)
+	if got := get(t, n.URL+"/v1/subscribe/proxied"); got.status != http.StatusBadGateway {
+		t.Errorf("without a server: %d", got.status)
 	}
 	servertest.Start(t, dir, behind, func(c *server.Config) { c.HTTP.Listen = at })
 	publish(t, c, "after") // the client comes back by itself
 	r, _ = follow(t, n.URL+"/v1/subscribe/proxied", r.LastID)
-	if _, got := next(t, r, "message"); got != "after" {
+	if got := next(t, r, "message"); got != "after" {
 		t.Errorf("after the restart: %q", got)
 	}
 }
@@ -182,7 +198,7 @@ func TestHeartbeatsThroughNginx(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, got := next(t, r, "message"); got != "at last" || r.Comments < 2 {
+	if got := next(t, r, "message"); got != "at last" || r.Comments < 2 {
 		t.Errorf("%q, after %d comments", got, r.Comments)
 	}
 }
@@ -208,22 +224,17 @@ func TestRoutesThroughNginx(t *testing.T) {
 		"/admin/healthcheck": http.StatusOK, "/admin/metrics": http.StatusForbidden, "/admin/topics": http.StatusForbidden,
 		"/v1/subscribe/proxied?last=x": http.StatusBadRequest, "/v1/subscribe/a%2F%2Fb": http.StatusBadRequest,
 	} {
-		if response := do(t, web(t), get(t, t.Context(), n.URL+path)); response.StatusCode != want {
-			t.Errorf("%s: %s, want %d", path, response.Status, want)
+		if got := get(t, n.URL+path); got.status != want {
+			t.Errorf("%s: %d, want %d", path, got.status, want)
 		}
 	}
-	response := do(t, web(t), get(t, t.Context(), n.plain+"/v1/subscribe/a?last=1"))
-	if at := response.Header.Get("Location"); response.StatusCode != http.StatusPermanentRedirect || at != "https://127.0.0.1/v1/subscribe/a?last=1" {
-		t.Errorf("without TLS: %s to %q", response.Status, at)
+	if got := get(t, n.plain+"/v1/subscribe/a?last=1"); got != (answer{http.StatusPermanentRedirect, "https://127.0.0.1/v1/subscribe/a?last=1"}) {
+		t.Errorf("without TLS: %+v", got)
 	}
 	// A page of the name that the browser knows may connect, another may not.
 	for origin, want := range map[string]int{n.URL: http.StatusOK, "https://evil.example": http.StatusForbidden} {
-		ctx, cancel := context.WithCancel(t.Context())
-		request := get(t, ctx, n.URL+"/v1/subscribe/proxied")
-		request.Header.Set("Origin", origin)
-		if response := do(t, web(t), request); response.StatusCode != want {
-			t.Errorf("origin %s: %s, want %d", origin, response.Status, want)
+		if got := get(t, n.URL+"/v1/subscribe/proxied", "Origin", origin); got.status != want {
+			t.Errorf("origin %s: %d, want %d", origin, got.status, want)
 		}
-		cancel()
 	}
 }

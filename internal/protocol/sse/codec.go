@@ -48,8 +48,9 @@ func last(e broker.Event, replayOnly bool) bool {
 		return true
 	case *broker.ReplayEnd:
 		return replayOnly
+	default:
+		return false
 	}
-	return false
 }
 
 // Decode refuses what a client sends behind its request.
@@ -124,8 +125,9 @@ func appendEvent(dst []byte, e broker.Event) []byte {
 		return appendEnded(dst, e.Err)
 	case *broker.Bye:
 		return appendBye(dst, e)
+	default: // answers to what this protocol cannot ask
+		return dst
 	}
-	return dst
 }
 
 func appendID(dst []byte, cursor parley.Seq) []byte {

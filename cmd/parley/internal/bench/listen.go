@@ -83,12 +83,11 @@ func (e *events) begin(request *http.Request) error {
 	if err := request.Write(e.conn); err != nil {
 		return err
 	}
-	r := bufio.NewReaderSize(e.conn, 2<<10) // there may be many that are idle
-	response, err := http.ReadResponse(r, request)
+	r := bufio.NewReaderSize(e.conn, 2<<10)        // there may be many that are idle
+	response, err := http.ReadResponse(r, request) //nolint:bodyclose // the connection is closed instead
 	if err != nil {
 		return err
 	}
-	_ = response.Body // it is read from r, and ends with the connection
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("the server answers %s: %w", response.Status, parley.ErrUnavailable)
 	}
