@@ -63,6 +63,31 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 	}
 }
 
+// eventsOptions answers other methods than GET and HEAD: OPTIONS, with which a
+// browser asks whether a page may send a header of its own, as those pages do
+// that read a stream with fetch; EventSource never asks.
+func (s *Server) eventsOptions(w http.ResponseWriter, r *http.Request) {
+	const allowed = "GET, HEAD, OPTIONS"
+	h := w.Header()
+	h.Set("Allow", allowed)
+	h.Add("Vary", "Origin")
+	if r.Method != http.MethodOptions {
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		return
+	}
+	if err := s.policy.Check(r); err != nil {
+		httpapi.Fail(w, r, s.logger, err)
+		return
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Allow-Methods", allowed)
+		h.Set("Access-Control-Allow-Headers", "Accept, Cache-Control, Last-Event-ID")
+		h.Set("Access-Control-Max-Age", "600")
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // accepts reports whether the lines of an Accept header (RFC 9110 section
 // 12.5.1) leave room for a type; no lines accept everything.
 func accepts(lines []string, kind, subtype string) bool {

