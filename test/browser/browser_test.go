@@ -45,6 +45,9 @@ func purge(t *testing.T, s *servertest.Server) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("purging: %s", response.Status)
+	}
 }
 
 // TestPageOfAnotherOrigin: a page of a site that --allow-origin names follows

@@ -273,10 +273,14 @@ func remove(t *testing.T, s *servertest.Server, topic parley.Topic) {
 		return
 	}
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	if response, err := c.Do(request); err != nil {
+	response, err := c.Do(request)
+	if err != nil {
 		t.Error(err)
-	} else {
-		response.Body.Close()
+		return
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("purging: %s", response.Status)
 	}
 }
 
