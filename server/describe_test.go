@@ -43,6 +43,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"GET", "/v1/messages/a?limit=0", "history", nil, 400},
 		{"GET", "/v1/body/none", "body", nil, 404},
 		{"GET", "/v1/count/a", "count", nil, 200},
+		{"GET", "/v1/subscribe/a?x=1", "subscribe", nil, 400},
 		{"GET", "/v1/topics", "listTopics", nil, 200},
 		{"PUT", "/v1/retention/a", "setRetention", withBody("application/json", `{"age":"1d","bytes":1000000,"messages":100}`), 200},
 		{"GET", "/v1/topics/a/b", "showTopic", nil, 200},

@@ -15,11 +15,9 @@ import (
 	"github.com/parley-im/parley/internal/wire"
 )
 
-// eventsPath is where topics are followed as Server-Sent Events.
-const eventsPath = "/v1/subscribe/{topic...}"
-
-// events answers a request with an event stream. Like upgrade it leaves the
-// conversation to a goroutine of its own.
+// events answers a request with an event stream, whose topic is the rest of the
+// path. Like upgrade it leaves the conversation to a goroutine of its own; ctx is
+// the conversation's.
 func (s *Server) events(ctx context.Context) http.HandlerFunc {
 	conns := s.conns(s.wireConfig(0)) // nothing is read from the client
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -61,31 +59,6 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 			s.converse(ctx, sseName, sse.Conversation(conn, s.broker, request))
 		})
 	}
-}
-
-// eventsOptions answers other methods than GET and HEAD: OPTIONS, with which a
-// browser asks whether a page may send a header of its own, as those pages do
-// that read a stream with fetch; EventSource never asks.
-func (s *Server) eventsOptions(w http.ResponseWriter, r *http.Request) {
-	const allowed = "GET, HEAD, OPTIONS"
-	h := w.Header()
-	h.Set("Allow", allowed)
-	h.Add("Vary", "Origin")
-	if r.Method != http.MethodOptions {
-		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
-		return
-	}
-	if err := s.policy.Check(r); err != nil {
-		httpapi.Fail(w, r, s.logger, err)
-		return
-	}
-	if origin := r.Header.Get("Origin"); origin != "" {
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Allow-Methods", allowed)
-		h.Set("Access-Control-Allow-Headers", "Accept, Cache-Control, Last-Event-ID")
-		h.Set("Access-Control-Max-Age", "600")
-	}
-	w.WriteHeader(http.StatusNoContent)
 }
 
 // accepts reports whether the lines of an Accept header (RFC 9110 section

@@ -78,8 +78,6 @@ func (s *Server) operatorRoutes() http.Handler {
 func (s *Server) clientRoutes(ctx context.Context, mux *http.ServeMux) {
 	mux.Handle(nativePath, s.upgrade(ctx, s.nativeDialect()))
 	s.api.Register(mux)
-	mux.Handle("GET "+eventsPath, s.events(ctx))
-	mux.HandleFunc(eventsPath, s.eventsOptions)
 	if !s.cfg.HTTP.Gobbler {
 		return
 	}

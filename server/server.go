@@ -92,7 +92,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.api = httpapi.New(httpapi.Config{
-		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check,
+		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()),
 		Separate: s.admin != nil, Version: version, BodyBytes: s.cfg.Limits.PublishQueue,
 	})
 	return s, nil

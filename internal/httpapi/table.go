@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 )
@@ -131,13 +132,14 @@ func (a *API) subscribeRoute() route {
 			topicParam("the topic; those below it are covered too"),
 			{in: inQuery, name: "after", schema: seqSchema(), text: "Begin with the first message above this seq; 0 is the oldest."},
 			{in: inQuery, name: "since", schema: text(), text: "Begin at this time, or so long ago.", example: "10m"},
-			{in: inQuery, name: "last", schema: number(1, a.cfg.Broker.Limits().HistoryMessages), text: "Begin with the newest so many.", example: 10},
+			{in: inQuery, name: "last", schema: number(1, math.MaxInt32), text: "Begin with the newest so many.", example: 10},
 			{in: inQuery, name: "replay_only", schema: boolean(), text: "End after what is stored."},
 			{in: inQuery, name: "max", schema: schema{"type": "integer", "minimum": 1}, text: "End after so many messages; needs `replay_only`."},
+			{in: inQuery, name: "lastEventId", schema: text(), text: "The same as Last-Event-ID, for clients that cannot send a header."},
 			{in: inHeader, name: "Last-Event-ID", schema: text(), text: "The id of the last event that the client has."},
 		},
 		answer:  answer{http.StatusOK, "A stream of events.", nil, []content{{"text/event-stream", text(), nil}}},
-		faults:  []int{http.StatusForbidden},
+		faults:  []int{http.StatusForbidden, http.StatusNotAcceptable},
 		handler: a.cfg.Subscribe,
 	}
 }

@@ -36,7 +36,7 @@ func publish(t *testing.T, s *servertest.Server, bodies ...string) {
 // purge removes all messages of the topic.
 func purge(t *testing.T, s *servertest.Server) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.Admin+"/admin/topics"+string(topic), http.NoBody)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.Admin+"/v1/topics"+string(topic), http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -267,7 +267,7 @@ func TestEventStreamsJoinUnderLoad(t *testing.T) {
 // remove trims a stream to nothing.
 func remove(t *testing.T, s *servertest.Server, topic parley.Topic) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.URL+"/admin/topics"+string(topic), http.NoBody)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.URL+"/v1/topics"+string(topic), http.NoBody)
 	if err != nil {
 		t.Error(err)
 		return

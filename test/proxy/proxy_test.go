@@ -221,7 +221,7 @@ func TestRoutesThroughNginx(t *testing.T) {
 		t.Errorf("%+v, %v", frames, err)
 	}
 	for path, want := range map[string]int{
-		"/admin/healthcheck": http.StatusOK, "/admin/metrics": http.StatusForbidden, "/admin/topics": http.StatusForbidden,
+		"/admin/healthcheck": http.StatusOK, "/admin/metrics": http.StatusForbidden, "/v1/topics": http.StatusOK,
 		"/v1/subscribe/proxied?last=x": http.StatusBadRequest, "/v1/subscribe/a%2F%2Fb": http.StatusBadRequest,
 	} {
 		if got := get(t, n.URL+path); got.status != want {
@@ -230,6 +230,15 @@ func TestRoutesThroughNginx(t *testing.T) {
 	}
 	if got := get(t, n.plain+"/v1/subscribe/a?last=1"); got != (answer{http.StatusPermanentRedirect, "https://127.0.0.1/v1/subscribe/a?last=1"}) {
 		t.Errorf("without TLS: %+v", got)
+	}
+	// A body as large as a message may be passes.
+	large, err := web(t).Post(n.URL+"/v1/messages/proxied", "text/plain", strings.NewReader(strings.Repeat("x", 1<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	large.Body.Close()
+	if large.StatusCode != http.StatusCreated {
+		t.Errorf("a large publish: %s", large.Status)
 	}
 	// A page of the name that the browser knows may connect, another may not.
 	for origin, want := range map[string]int{n.URL: http.StatusOK, "https://evil.example": http.StatusForbidden} {
