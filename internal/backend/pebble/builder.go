@@ -158,6 +158,18 @@ const (
 	postAll                     // all of the block's messages; their number follows
 )
 
+// encode appends the posting as it is stored, for a block of count messages.
+func (p *posting) encode(dst []byte, count int) []byte {
+	flags := byte(0)
+	if p.conditional {
+		flags |= postConditional
+	}
+	if p.count == count {
+		return binary.AppendUvarint(append(dst, flags|postAll), uint64(p.count))
+	}
+	return append(append(dst, flags), p.deltas...)
+}
+
 // flush writes the block, if it has messages, and its postings.
 func (b *builder) flush(batch *pebble.Batch, s parley.Stream, first parley.Seq) error {
 	if b.head.count == 0 {
@@ -177,16 +189,7 @@ func (b *builder) flush(batch *pebble.Batch, s parley.Stream, first parley.Seq) 
 	slices.SortFunc(posted, func(x, y posting) int { return strings.Compare(x.path, y.path) })
 	for i := range posted {
 		p := &posted[i]
-		b.value = append(b.value[:0], 0)
-		if p.conditional {
-			b.value[0] |= postConditional
-		}
-		if p.count == b.head.count {
-			b.value[0] |= postAll
-			b.value = binary.AppendUvarint(b.value, uint64(p.count))
-		} else {
-			b.value = append(b.value, p.deltas...)
-		}
+		b.value = p.encode(b.value[:0], b.head.count)
 		b.key = topicKey(b.key[:0], s, p.path, first)
 		if err := batch.Set(b.key, b.value, nil); err != nil {
 			return err

@@ -54,6 +54,7 @@ type Options struct {
 type DB struct {
 	db     *pebble.DB
 	opt    Options
+	dir    string
 	mark   *mark
 	stop   chan struct{}
 	tasks  sync.WaitGroup
@@ -69,6 +70,8 @@ type DB struct {
 
 	kv   sync.Mutex // serialises the KV's compare-and-set
 	trim sync.Mutex // one Trim at a time
+
+	backup sync.Mutex // one Backup at a time
 }
 
 // Open opens the store in dir and creates it, with mode 0700, where there is
@@ -104,7 +107,7 @@ func Open(dir string, opt Options) (*DB, error) {
 		}
 		return nil, fmt.Errorf("pebble: open store %s: %w", dir, err)
 	}
-	db := &DB{db: p, opt: opt, stop: make(chan struct{}), totals: map[parley.Stream]*total{}}
+	db := &DB{db: p, opt: opt, dir: dir, stop: make(chan struct{}), totals: map[parley.Stream]*total{}}
 	if err := db.recover(dir); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -131,6 +134,9 @@ func (db *DB) recover(dir string) error {
 	if marked > db.last {
 		return errors.Join(fmt.Errorf("pebble: store %s has lost messages: it ends at seq %d, but %d was acknowledged; restore a backup", dir, db.last, marked), mark.close())
 	}
+	if err := db.opt.FS.RemoveAll(filepath.Join(dir, backupDir)); err != nil {
+		return errors.Join(fmt.Errorf("pebble: store %s: remove what a backup left: %w", dir, err), mark.close())
+	}
 	db.mark = mark
 	db.durable.Store(uint64(db.last))
 	return nil
@@ -154,6 +160,7 @@ func (db *DB) checkFormat() error {
 func (db *DB) Close() error {
 	close(db.stop)
 	db.tasks.Wait()
+	db.backup.Lock() // a backup that is broken off comes to its end
 	return errors.Join(db.mark.write(parley.Seq(db.durable.Load())), db.mark.close(), db.db.Close())
 }
 

@@ -55,3 +55,48 @@ func EncodeBlock(messages []*parley.Message) []byte {
 	block, _ := appendBlock(nil, nil, h, p)
 	return block
 }
+
+// SetKey writes a key as it is, and DeleteKey removes one, as a fault would.
+func (db *DB) SetKey(key string, value []byte) error {
+	return db.db.Set([]byte(key), value, pebble.Sync)
+}
+
+// DeleteKey removes a key as it is.
+func (db *DB) DeleteKey(key string) error { return db.db.Delete([]byte(key), pebble.Sync) }
+
+// FirstKey finds the first key that begins with prefix, and its value.
+func (db *DB) FirstKey(prefix string) (key string, value []byte, err error) {
+	it, err := db.db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix)})
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { _ = it.Close() }()
+	if it.First() {
+		key, value = string(it.Key()), append([]byte(nil), it.Value()...)
+	}
+	return key, value, it.Error()
+}
+
+// Flush writes what is in memory into a table.
+func (db *DB) Flush() error { return db.db.Flush() }
+
+// Compact rewrites all tables into the lowest level.
+func (db *DB) Compact(ctx context.Context) error {
+	return db.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+}
+
+// Levels is how many tables each level has.
+func (db *DB) Levels() (tables []int, err error) {
+	levels, err := db.db.SSTables()
+	for _, l := range levels {
+		tables = append(tables, len(l))
+	}
+	return tables, err
+}
+
+// WriteMark does what is done every second.
+func (db *DB) WriteMark() {
+	if err := db.mark.write(parley.Seq(db.durable.Load())); err != nil {
+		panic(err)
+	}
+}

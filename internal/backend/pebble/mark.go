@@ -20,7 +20,9 @@ import (
 type mark struct {
 	file vfs.File
 	seq  parley.Seq
-	slot int64
+	slot int64 // to write next
+
+	slots int // that could be read
 }
 
 const (
@@ -41,12 +43,24 @@ func openMark(fsys vfs.FS, path string, empty bool) (*mark, parley.Seq, error) {
 	} else if err != nil {
 		return nil, 0, fmt.Errorf("the mark is missing: %w", err)
 	}
-	file, err := fsys.OpenReadWrite(path, markCategory)
+	m, err := readMarkFile(fsys, path)
 	if err != nil {
+		return nil, 0, err
+	}
+	if m.file, err = fsys.OpenReadWrite(path, markCategory); err != nil {
 		return nil, 0, fmt.Errorf("open the mark: %w", err)
 	}
-	m := &mark{file: file}
-	found := false
+	return m, m.seq, nil
+}
+
+// readMarkFile reads the slots of the file and leaves it closed.
+func readMarkFile(fsys vfs.FS, path string) (*mark, error) {
+	file, err := fsys.Open(path)
+	if err != nil {
+		return &mark{}, fmt.Errorf("the mark is missing: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	m := &mark{}
 	for slot := range int64(2) {
 		p := make([]byte, markBytes)
 		if _, err := file.ReadAt(p, slot*markSlot); err != nil {
@@ -54,19 +68,19 @@ func openMark(fsys vfs.FS, path string, empty bool) (*mark, parley.Seq, error) {
 		}
 		seq, err := readMark(p)
 		if errors.Is(err, errNewerMark) {
-			return nil, 0, errors.Join(err, file.Close())
+			return &mark{}, err
 		}
 		if err == nil {
-			found = true
+			m.slots++
 			if seq >= m.seq {
 				m.seq, m.slot = seq, 1-slot
 			}
 		}
 	}
-	if !found {
-		return nil, 0, errors.Join(errors.New("the mark is damaged: no slot can be read"), file.Close())
+	if m.slots == 0 {
+		return m, errors.New("the mark is damaged: no slot can be read")
 	}
-	return m, m.seq, nil
+	return m, nil
 }
 
 // createMark makes the file under another name first, so that a crash never
@@ -76,10 +90,7 @@ func createMark(fsys vfs.FS, path string) error {
 	if err != nil {
 		return err
 	}
-	p := make([]byte, 2*markSlot)
-	copy(p, slotBytes(0))
-	copy(p[markSlot:], slotBytes(0))
-	if _, err := file.Write(p); err != nil {
+	if _, err := file.Write(markImage(0)); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
@@ -108,6 +119,14 @@ func readMark(p []byte) (parley.Seq, error) {
 		return 0, errNewerMark
 	}
 	return parley.Seq(binary.BigEndian.Uint64(body[len(markMagic)+1:])), nil
+}
+
+// markImage is the file as it would be with seq in both slots.
+func markImage(seq parley.Seq) []byte {
+	p := make([]byte, 2*markSlot)
+	copy(p, slotBytes(seq))
+	copy(p[markSlot:], slotBytes(seq))
+	return p
 }
 
 // write records seq durably. It does nothing when seq is recorded already.
