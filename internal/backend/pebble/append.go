@@ -67,7 +67,8 @@ func (db *DB) prepare(entries []backend.Entry, results []backend.Result) (*pebbl
 
 func (db *DB) putLast(batch *pebble.Batch) error {
 	v := binary.BigEndian.AppendUint64(nil, uint64(db.last))
-	return batch.Set(metaKey("last"), binary.BigEndian.AppendUint64(v, uint64(db.keys)), nil)
+	v = binary.BigEndian.AppendUint64(v, uint64(db.keys))
+	return batch.Set(metaKey("last"), binary.BigEndian.AppendUint64(v, uint64(db.id)), nil)
 }
 
 // stage writes the entries into batch: groups them by stream, gives each group

@@ -43,7 +43,7 @@ func (db *DB) Backup(ctx context.Context, w io.Writer, opt BackupOptions) (Archi
 		return Archive{}, fmt.Errorf("pebble: backup: %w", err)
 	}
 	head := Archive{Version: opt.Version, Taken: db.opt.Now().UTC(), Last: parley.Seq(db.durable.Load())}
-	mark := markImage(head.Last)
+	mark := markImage(mark{seq: head.Last, id: db.id})
 	if err := db.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return Archive{}, errors.Join(fmt.Errorf("pebble: backup: %w", err), db.opt.FS.RemoveAll(dir))
 	}

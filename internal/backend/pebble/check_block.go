@@ -38,7 +38,7 @@ func (b *blockCheck) block(key, value []byte) {
 	}
 	if problem != "" {
 		b.fault(Fault{Stream: s, From: first, To: last, Problem: problem, Advice: adviseRestore})
-	} else {
+	} else if !b.broken {
 		b.compare(first, last)
 	}
 	b.end = max(b.end, last)

@@ -32,11 +32,10 @@ func (c *checker) keys() error {
 			return err
 		}
 	}
-	if err := c.topics(); err != nil {
-		return err
-	}
-	if err := c.dedup(keys); err != nil {
-		return err
+	if !c.broken {
+		if err := errors.Join(c.topics(), c.dedup(keys)); err != nil {
+			return err
+		}
 	}
 	if err := c.each(kindMeta, c.known); err != nil {
 		return err
@@ -140,7 +139,7 @@ func (c *checker) meta() (keys int64, err error) {
 	switch {
 	case errors.Is(err, pebble.ErrNotFound) && c.report.Mark == 0:
 		return 0, c.ctx.Err() // nothing was ever stored
-	case err != nil || len(v) != 16:
+	case err != nil || len(v) != lastBytes && len(v) != lastBytesV1:
 		c.fault(Fault{Problem: fmt.Sprintf("the last seq cannot be read: %x %v", v, err), Advice: adviseRestore})
 		c.report.Last = parley.MaxSeq
 		return -1, c.ctx.Err()

@@ -144,7 +144,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"a record of noise", alter("kcursor/", func([]byte) []byte { return []byte("x") }), `record "cursor/0"`},
 		{"a record from the future", alter("kcursor/", func(v []byte) []byte { copy(v, seq(1<<52)); return v }), "beyond the store's last"},
 		{"a key that means nothing", func(db *pebble.DB) error { return db.SetKey("zero", nil) }, `a key that means nothing: "zero"`},
-		{"another meta key", func(db *pebble.DB) error { return db.SetKey("mwhat", nil) }, `"mwhat"`},
+		{"another meta key", func(db *pebble.DB) error { return db.SetKey("mwhat", nil) }, `the store's "what" means nothing`},
 		{"no format", func(db *pebble.DB) error { return db.DeleteKey("mformat") }, "the format version cannot be read"},
 		{"a newer format", func(db *pebble.DB) error { return db.SetKey("mformat", []byte{99}) }, "has format version 99"},
 		{"no last seq", func(db *pebble.DB) error { return db.DeleteKey("mlast") }, "the last seq cannot be read"},
@@ -174,6 +174,40 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 				t.Errorf("the check says %q, want %q", said, tt.want)
 			}
 		})
+	}
+}
+
+// Links to the files of a store are as good as the files, but a check tells of
+// those that the store does not make itself, and of what is not the store's.
+func TestCheckOfLinks(t *testing.T) {
+	t.Parallel()
+	dir := goldenCopy(t)
+	tables, err := filepath.Glob(filepath.Join(dir, "log", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatal(tables, err)
+	}
+	away := filepath.Join(t.TempDir(), "table")
+	err = errors.Join(
+		os.Rename(tables[0], away), os.Symlink(away, tables[0]),
+		os.Link(filepath.Join(dir, "mark"), filepath.Join(t.TempDir(), "mark")),
+		os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o600),
+		os.WriteFile(filepath.Join(dir, "log", "core"), nil, 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := check(t, dir)
+	if !r.Sound() || len(r.Notes) != 3 {
+		t.Errorf("faults %v, notes %q", r.Faults, r.Notes)
+	}
+	db := mustOpen(t, dir, goldenOptions())
+	defer mustClose(t, db)
+	want, err := os.ReadFile("testdata/golden-v1/contents.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(t, db); got != string(want) {
+		t.Error("a store with links holds something else")
 	}
 }
 

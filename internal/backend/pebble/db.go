@@ -28,7 +28,7 @@ var (
 
 // formatVersion is of the store as a whole: which keys there are and what they
 // mean. It grows when an older program would misread the store.
-const formatVersion = 1
+const formatVersion = 2
 
 // Options have a useful zero value.
 type Options struct {
@@ -48,6 +48,8 @@ type Options struct {
 	// Fatal is called when the disk failed in a way that leaves unknown what is
 	// durable, and must not return; nil ends the process.
 	Fatal func(message string)
+
+	blockBytes int // of a table's blocks; 0 is 32 KiB
 }
 
 // DB is an open store. Its methods may be called concurrently.
@@ -55,6 +57,9 @@ type DB struct {
 	db     *pebble.DB
 	opt    Options
 	dir    string
+	id     storeID
+	lock   *pebble.Lock
+	files  watchFS
 	mark   *mark
 	stop   chan struct{}
 	tasks  sync.WaitGroup
@@ -98,22 +103,47 @@ func Open(dir string, opt Options) (*DB, error) {
 			os.Exit(1)
 		}
 	}
-	po := pebbleOptions(opt)
-	defer po.Cache.Unref()
-	p, err := pebble.Open(filepath.Join(dir, "log"), po)
-	if err != nil {
-		if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "lock held by current process") {
-			return nil, fmt.Errorf("pebble: store %s is in use by another process: %w", dir, parley.ErrUnavailable)
-		}
-		return nil, fmt.Errorf("pebble: open store %s: %w", dir, err)
-	}
-	db := &DB{db: p, opt: opt, dir: dir, stop: make(chan struct{}), totals: map[parley.Stream]*total{}}
-	if err := db.recover(dir); err != nil {
-		return nil, errors.Join(err, p.Close())
+	db := &DB{opt: opt, dir: dir, stop: make(chan struct{}), totals: map[parley.Stream]*total{}}
+	if err := db.open(); err != nil {
+		return nil, err
 	}
 	db.tasks.Go(db.keepMark)
 	db.tasks.Go(db.expireKeys)
 	return db, nil
+}
+
+// open opens the database, for this process alone.
+func (db *DB) open() (err error) {
+	logs := filepath.Join(db.dir, logName)
+	if err := makeDir(db.opt.FS, logs); err != nil {
+		return err
+	}
+	if db.lock, err = pebble.LockDirectory(logs, db.opt.FS); err != nil {
+		if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "lock held by current process") {
+			return fmt.Errorf("pebble: store %s is in use by another process: %w", db.dir, parley.ErrUnavailable)
+		}
+		return fmt.Errorf("pebble: open store %s: %w", db.dir, err)
+	}
+	id, exists, err := before(db.opt.FS, db.dir)
+	if err != nil {
+		return errors.Join(fmt.Errorf("pebble: open store %s: %w", db.dir, err), db.lock.Close())
+	}
+	db.id = id
+	db.files = watchFS{FS: db.opt.FS, seen: &manifests{synced: map[uint64]uint64{}}, gate: newGate()}
+	po := pebbleOptions(db.opt)
+	defer po.Cache.Unref()
+	po.FS, po.Lock, po.ErrorIfNotExists = db.files, db.lock, exists
+	po.EventListener.ManifestCreated = db.files.seen.created
+	if db.db, err = pebble.Open(logs, po); err != nil {
+		db.files.gate.decide(false)
+		return errors.Join(fmt.Errorf("pebble: open store %s: %w", db.dir, err), db.lock.Close())
+	}
+	if err := db.recover(db.dir); err != nil {
+		db.files.gate.decide(false)
+		return errors.Join(err, db.db.Close(), db.lock.Close())
+	}
+	db.files.gate.decide(true)
+	return nil
 }
 
 // recover reads where the store stood, and compares it with the mark.
@@ -121,18 +151,21 @@ func (db *DB) recover(dir string) error {
 	if err := db.checkFormat(); err != nil {
 		return fmt.Errorf("pebble: store %s: %w", dir, err)
 	}
-	if v, err := db.get(metaKey("last")); err == nil && len(v) == 16 {
+	if v, err := db.get(metaKey("last")); err == nil && (len(v) == lastBytes || len(v) == lastBytesV1) {
 		db.last = parley.Seq(binary.BigEndian.Uint64(v))
 		db.keys = int64(binary.BigEndian.Uint64(v[8:]))
 	} else if err == nil || !errors.Is(err, pebble.ErrNotFound) {
 		return fmt.Errorf("pebble: store %s: read the last seq: %w", dir, cmp.Or(err, errCorrupt))
 	}
-	mark, marked, err := openMark(db.opt.FS, filepath.Join(dir, "mark"), db.last == 0)
+	mark, marked, err := openMark(db.opt.FS, filepath.Join(dir, markName), db.id, db.last == 0)
 	if err != nil {
 		return fmt.Errorf("pebble: store %s: %w", dir, err)
 	}
 	if marked > db.last {
 		return errors.Join(fmt.Errorf("pebble: store %s has lost messages: it ends at seq %d, but %d was acknowledged; restore a backup", dir, db.last, marked), mark.close())
+	}
+	if err := db.checkTables(); err != nil {
+		return errors.Join(fmt.Errorf("pebble: store %s: %w", dir, err), mark.close())
 	}
 	if err := db.opt.FS.RemoveAll(filepath.Join(dir, backupDir)); err != nil {
 		return errors.Join(fmt.Errorf("pebble: store %s: remove what a backup left: %w", dir, err), mark.close())
@@ -142,10 +175,11 @@ func (db *DB) recover(dir string) error {
 	return nil
 }
 
+// checkFormat refuses a newer format, and brings an older one up to this one.
 func (db *DB) checkFormat() error {
 	v, err := db.get(metaKey("format"))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return db.db.Set(metaKey("format"), []byte{formatVersion}, pebble.Sync)
+		return db.identify()
 	}
 	if err != nil {
 		return err
@@ -153,7 +187,7 @@ func (db *DB) checkFormat() error {
 	if len(v) != 1 || v[0] > formatVersion {
 		return fmt.Errorf("it has format version %x, this program reads up to %x: use a newer program", v, formatVersion)
 	}
-	return nil
+	return db.identify()
 }
 
 // Close writes the mark and closes the store. Nothing may be in progress.
@@ -161,7 +195,7 @@ func (db *DB) Close() error {
 	close(db.stop)
 	db.tasks.Wait()
 	db.backup.Lock() // a backup that is broken off comes to its end
-	return errors.Join(db.mark.write(parley.Seq(db.durable.Load())), db.mark.close(), db.db.Close())
+	return errors.Join(db.mark.write(parley.Seq(db.durable.Load()), db.files.seen.place()), db.mark.close(), db.db.Close(), db.lock.Close())
 }
 
 // keepMark repeats the watermark in the mark within a second.
@@ -173,7 +207,7 @@ func (db *DB) keepMark() {
 		case <-db.stop:
 			return
 		case <-tick.C:
-			if err := db.mark.write(parley.Seq(db.durable.Load())); err != nil {
+			if err := db.mark.write(parley.Seq(db.durable.Load()), db.files.seen.place()); err != nil {
 				db.opt.Fatal("write the mark: " + err.Error())
 			}
 		}
@@ -209,7 +243,7 @@ func pebbleOptions(opt Options) *pebble.Options {
 	}
 	o.EnsureDefaults()
 	for i := range o.Levels {
-		o.Levels[i].BlockSize = 32 << 10
+		o.Levels[i].BlockSize = cmp.Or(opt.blockBytes, 32<<10)
 		o.Levels[i].Compression = noCompression
 	}
 	return o

@@ -96,7 +96,14 @@ func (db *DB) Levels() (tables []int, err error) {
 
 // WriteMark does what is done every second.
 func (db *DB) WriteMark() {
-	if err := db.mark.write(parley.Seq(db.durable.Load())); err != nil {
+	if err := db.mark.write(parley.Seq(db.durable.Load()), db.files.seen.place()); err != nil {
 		panic(err)
 	}
+}
+
+// SmallBlocks makes tables of many small blocks. Over a damaged block Pebble
+// takes a time that grows with the square of its size.
+func (o Options) SmallBlocks() Options {
+	o.blockBytes = 512
+	return o
 }

@@ -73,11 +73,11 @@ func TestDirectoryIsPrivateAndLocked(t *testing.T) {
 func TestNewerFormatsAreRefusedByName(t *testing.T) {
 	fs := vfs.NewMem()
 	db := mustOpen(t, "s", pebble.Options{FS: fs})
-	if err := db.SetMeta("format", []byte{2}); err != nil {
+	if err := db.SetMeta("format", []byte{3}); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, db)
-	refused(t, "s", pebble.Options{FS: fs}, "format version 02, this program reads up to 1")
+	refused(t, "s", pebble.Options{FS: fs}, "format version 03, this program reads up to 2")
 
 	db = mustOpen(t, "t", pebble.Options{FS: fs})
 	appendOne(t, db, newEntry("x"))
@@ -110,11 +110,30 @@ func TestLostMessagesAreNoticed(t *testing.T) {
 	if ok, err := vfs.Clone(fs, fs, "backup", "s/log"); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	refused(t, "s", pebble.Options{FS: fs}, "has lost messages")
+	refused(t, "s", pebble.Options{FS: fs}, "an older manifest than the last one")
 	if err := fs.Remove("s/mark"); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, "s", pebble.Options{FS: fs}, "the mark is missing")
+}
+
+func TestLostLogIsNoticed(t *testing.T) {
+	fs := vfs.NewMem()
+	db := mustOpen(t, "s", pebble.Options{FS: fs})
+	appendOne(t, db, newEntry("x"))
+	mustClose(t, db)
+	names, err := fs.List("s/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".log") {
+			if err := fs.Remove("s/log/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	refused(t, "s", pebble.Options{FS: fs}, "has lost messages")
 }
 
 func TestDamagedMarkIsRefused(t *testing.T) {

@@ -226,9 +226,23 @@ func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq,
 	if err := batch.Set(floorKey(s), binary.BigEndian.AppendUint64(nil, uint64(floor)), nil); err != nil {
 		return err
 	}
-	if err := db.db.Apply(batch, pebble.Sync); err != nil {
+	// It takes a seq, so that the mark, which knows seqs only, tells when the
+	// commit is lost and what was removed is back.
+	db.mu.Lock()
+	db.last++
+	last := db.last
+	err := db.putLast(batch)
+	if err == nil {
+		err = db.db.ApplyNoSyncWait(batch, pebble.Sync)
+	}
+	db.mu.Unlock()
+	if err == nil {
+		err = batch.SyncWait()
+	}
+	if err != nil {
 		return err
 	}
+	db.advance(last)
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if t := db.totals[s]; t != nil {
