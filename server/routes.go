@@ -110,6 +110,8 @@ func (s *Server) adminRoutes(mux *http.ServeMux, may guard) {
 	s.gobblerAPI().RegisterRouter(mux, routerPath, may)
 	mux.Handle("GET "+varsPath, may(http.HandlerFunc(s.vars)))
 	s.api.RegisterOperator(mux, may)
+	backup := httpapi.Backup{Write: s.backup, Logger: s.logger}
+	backup.Register(mux, may)
 	for path, profile := range map[string]http.HandlerFunc{
 		"": pprof.Index, "cmdline": http.NotFound, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
 	} {

@@ -1,7 +1,8 @@
 // Command parley is a messaging server and its clients.
 //
-// "parley serve" runs the server, config shows how it would; pub, sub, history and topic talk to one;
-// bench measures one. "parley COMMAND --help" has examples of each.
+// "parley serve" runs the server, config shows how it would; pub, sub, history
+// and topic talk to one; backup, restore and doctor look after a store; bench
+// measures one. "parley COMMAND --help" has examples of each.
 package main
 
 import (
