@@ -133,7 +133,7 @@ func TestHotBackup(t *testing.T) {
 			body := bytes.Repeat([]byte{byte(w)}, 2000)
 			for n := 0; ctx.Err() == nil; n++ {
 				m := &parley.Message{Topic: parley.Topic(fmt.Sprintf("/s%d/x", n%3)), ID: fmt.Sprint(w, "-", n), Body: body}
-				results, err := db.Append(context.Background(), []backend.Entry{{Message: m}})
+				results, err := db.Append(context.WithoutCancel(ctx), []backend.Entry{{Message: m}})
 				if err != nil {
 					t.Error(err)
 					return
@@ -322,7 +322,7 @@ func unpacked(t *testing.T, archive []byte) string {
 	var out strings.Builder
 	for r := tar.NewReader(bytes.NewReader(archive)); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out.String()
 		}
 		if err != nil {

@@ -1,9 +1,16 @@
 package pebble_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -54,4 +61,71 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(db.Stats().DiskBytes)/float64(b.N), "disk-B/op")
 		})
 	}
+}
+
+// BenchmarkBackup reads a store of 64 MiB on disk while somebody publishes, and
+// says what that costs the publisher: p99 of a commit with and without a backup.
+// The second figure is that of "parley backup --rate 50MiB".
+func BenchmarkBackup(b *testing.B) {
+	db, err := pebble.Open(filepath.Join(b.TempDir(), "store"), pebble.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	body := make([]byte, 16<<10)
+	r := rand.NewChaCha8([32]byte{})
+	for range 64 {
+		var batch []backend.Entry
+		for range 64 {
+			_, _ = r.Read(body)
+			batch = append(batch, backend.Entry{Message: &parley.Message{Topic: "/a/b", Body: bytes.Clone(body)}})
+		}
+		if _, err := db.Append(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, rate := range []int64{0, 50 << 20} {
+		b.Run(fmt.Sprintf("%d MiB a second", rate>>20), func(b *testing.B) {
+			quiet := commits(b, db, func() { <-time.After(time.Second) })
+			var size int64
+			busy := commits(b, db, func() {
+				for b.Loop() {
+					a, err := db.Backup(b.Context(), io.Discard, pebble.BackupOptions{Rate: rate})
+					if err != nil {
+						b.Fatal(err)
+					}
+					size = a.Bytes
+				}
+			})
+			b.SetBytes(size)
+			b.ReportMetric(float64(quiet.Microseconds()), "quiet-p99-µs")
+			b.ReportMetric(float64(busy.Microseconds()), "busy-p99-µs")
+		})
+	}
+}
+
+// commits publishes one message after the other while do runs, and returns the
+// 99th percentile of how long one took.
+func commits(b *testing.B, db *pebble.DB, do func()) time.Duration {
+	ctx, stop := context.WithCancel(b.Context())
+	var load sync.WaitGroup
+	var took []time.Duration
+	load.Go(func() {
+		for ctx.Err() == nil {
+			began := time.Now()
+			if _, err := db.Append(context.WithoutCancel(ctx), []backend.Entry{newEntry("x")}); err != nil {
+				b.Error(err)
+				return
+			}
+			took = append(took, time.Since(began))
+		}
+	})
+	do()
+	stop()
+	load.Wait()
+	slices.Sort(took)
+	if len(took) == 0 {
+		return 0
+	}
+	return took[len(took)*99/100]
 }

@@ -15,9 +15,9 @@ import (
 // files looks at which files there are, and reads the mark.
 func (c *checker) files() {
 	for _, name := range c.list("") {
-		switch {
-		case name == logName, name == markName, name == ballastFile:
-		case name == backupDir:
+		switch name {
+		case logName, markName, ballastFile:
+		case backupDir:
 			c.note("%s is left from a backup that was broken off; the next start removes it", name)
 		default:
 			c.note("%s is not the store's", name)

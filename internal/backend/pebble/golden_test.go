@@ -24,6 +24,7 @@ func goldenTime() time.Time { return time.Date(2026, 11, 28, 12, 0, 0, 0, time.U
 // With PARLEY_TEST_GOLDEN=testdata/golden-vN the test makes that directory
 // instead; see CONTRIBUTING.
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	if dir := os.Getenv("PARLEY_TEST_GOLDEN"); dir != "" {
 		makeGolden(t, dir)
 	}
