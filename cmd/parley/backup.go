@@ -32,7 +32,8 @@ func newBackup() *cobra.Command {
 			"  parley backup --rate 20MiB parley.tar\n" +
 			"  parley backup - | zstd | ssh vault 'cat > parley.tar.zst'\n" +
 			"  parley backup --storage-path /var/lib/parley parley.tar",
-		Args: between(1, 1),
+		Args:              between(1, 1),
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 	}
 	address := serverFlag(c)
 	dir := c.Flags().String("storage-path", "", "back up this `DIR`, which no server is using")

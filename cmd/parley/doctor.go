@@ -20,8 +20,9 @@ func newDoctor() *cobra.Command {
 			"what to do. It changes nothing. A store in use is refused: check a backup of it with \"parley restore --verify\",\n" +
 			"or restore one elsewhere.\n\n" +
 			"The exit code is 0 when the store is sound, 1 when it is damaged, and 3 when it is in use.",
-		Example: "  parley doctor /var/lib/parley\n  parley doctor --json /var/lib/parley",
-		Args:    between(1, 1),
+		Example:           "  parley doctor /var/lib/parley\n  parley doctor --json /var/lib/parley",
+		Args:              between(1, 1),
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 	}
 	asJSON := c.Flags().Bool("json", false, "print an object of JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {

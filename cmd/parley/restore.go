@@ -22,7 +22,8 @@ func newRestore() *cobra.Command {
 		Example: "  parley restore parley.tar /var/lib/parley\n" +
 			"  parley restore --verify parley.tar\n" +
 			"  ssh vault 'cat parley.tar.zst' | zstd -d | parley restore - /var/lib/parley",
-		Args: between(1, 2),
+		Args:              between(1, 2),
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 	}
 	verify := c.Flags().Bool("verify", false, "only check FILE, and make nothing")
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -225,13 +225,19 @@ func (a *archiveReader) readHead() error {
 }
 
 // storeFile is what the files of a database are called; see Pebble.
-var storeFile = regexp.MustCompile(`^(\d{6,18}\.(sst|blob|log)|\d{6,18}-\d{3}\.log|(MANIFEST|OPTIONS)-\d{6,18}|marker\.format-version\.\d{6,18}\.\d{3,6}|marker\.manifest\.\d{6,18}\.MANIFEST-\d{6,18})$`)
+const storeFile = `^(\d{6,18}\.(sst|blob|log)|\d{6,18}-\d{3}\.log|(MANIFEST|OPTIONS)-\d{6,18}|marker\.format-version\.\d{6,18}\.\d{3,6}|marker\.manifest\.\d{6,18}\.MANIFEST-\d{6,18})$`
+
+// isStoreFile reports whether a database has files of that name.
+func isStoreFile(name string) bool {
+	ok, err := regexp.MatchString(storeFile, name)
+	return ok && err == nil
+}
 
 // checkName refuses whatever a store does not have, and with it every name that
 // leads elsewhere.
 func (a *archiveReader) checkName(name string) error {
 	const below = logName + "/"
-	if name == markName || len(name) > len(below) && name[:len(below)] == below && storeFile.MatchString(name[len(below):]) {
+	if name == markName || len(name) > len(below) && name[:len(below)] == below && isStoreFile(name[len(below):]) {
 		return nil
 	}
 	return fmt.Errorf("a store has no file %q: %w", name, ErrArchive)

@@ -70,7 +70,7 @@ func (db *DB) pack(ctx context.Context, w io.Writer, head Archive, mark []byte) 
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if storeFile.MatchString(name) {
+		if isStoreFile(name) {
 			if err := db.packFile(a, dir, name); err != nil {
 				return Archive{}, err
 			}

@@ -24,7 +24,7 @@ func (c *checker) files() {
 		}
 	}
 	for _, name := range c.list(logName) {
-		if storeFile.MatchString(name) {
+		if isStoreFile(name) {
 			c.report.Files++
 			c.report.Bytes += c.size(name)
 		} else if name != "LOCK" && !strings.HasSuffix(name, ".dbtmp") {
