@@ -63,7 +63,8 @@ func (f files) put() (vfs.FS, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := w.Write(p); err != nil {
+		// Under the race detector the file system spoils what it was given.
+		if _, err := w.Write(bytes.Clone(p)); err != nil {
 			return nil, err
 		}
 		if err := w.Close(); err != nil {
@@ -458,7 +459,7 @@ func (c *corrupted) try(ctx context.Context, v variant, o *outcome, how reading)
 	case errors.Is(err, errRefused):
 		o.refused++
 		if lost := f.lost(fsys); lost != nil {
-			return fmt.Errorf("%s: refused, but %w", v.name, lost)
+			return fmt.Errorf("%s: refused (%w), but %w", v.name, err, lost)
 		}
 	default:
 		o.failed++
