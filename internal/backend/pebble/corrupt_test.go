@@ -371,17 +371,20 @@ func TestCorruption(t *testing.T) {
 	t.Parallel()
 	c, other := buildStore(t, "a"), buildStore(t, "b")
 	density := 997
-	switch {
-	case os.Getenv("PARLEY_SOAK") == "1":
+	if os.Getenv("PARLEY_SOAK") == "1" {
 		density = 1
-	case testing.Short():
-		density = 4001
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	kinds := map[string]*outcome{}
 	total := 0
-	for _, v := range c.variants(rand.New(rand.NewPCG(seed, 0)), &other, density) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	list := c.variants(r, &other, density)
+	if testing.Short() { // a sample
+		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		list = list[:60]
+	}
+	for _, v := range list {
 		o := kinds[v.kind]
 		if o == nil {
 			o = &outcome{}
@@ -396,7 +399,7 @@ func TestCorruption(t *testing.T) {
 		t.Logf("%-16s %+v", kind, *kinds[kind])
 	}
 	t.Logf("%d variants", total)
-	if total < 200 {
+	if total < 60 {
 		t.Errorf("only %d variants: this run shows nothing", total)
 	}
 }
@@ -528,7 +531,10 @@ func TestCorruptedTail(t *testing.T) {
 		if kindOf(name) != "WAL" {
 			continue
 		}
-		for _, at := range offsets(r, len(p), 601) {
+		for i, at := range offsets(r, len(p), 601) {
+			if testing.Short() && i%8 != 0 {
+				continue
+			}
 			flipped := bytes.Clone(p)
 			flipped[at] ^= 1
 			for _, q := range [][]byte{p[:at], flipped} {
@@ -554,7 +560,7 @@ func TestCorruptedTail(t *testing.T) {
 		}
 	}
 	t.Logf("%d variants, %d noticed, at most %d messages lost, all since the mark", tried, noticed, most)
-	if tried < 50 || noticed == 0 || most == 0 {
+	if tried < 20 || noticed == 0 || most == 0 {
 		t.Error("this run shows nothing")
 	}
 }
