@@ -2,11 +2,11 @@ package pebble
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -45,8 +45,13 @@ type Options struct {
 	DedupBytes  int64
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Reserve is the free space, in bytes, below which nothing more is stored. It
+	// is never less than what the store itself needs, see [Space]; 0 chooses by
+	// the size of the disk. It has no meaning in memory.
+	Reserve int64
 	// Fatal is called when the disk failed in a way that leaves unknown what is
-	// durable, and must not return; nil ends the process.
+	// durable, and must not return; nil logs one line and ends the process with
+	// code 1.
 	Fatal func(message string)
 }
 
@@ -54,8 +59,10 @@ type Options struct {
 type DB struct {
 	db     *pebble.DB
 	opt    Options
+	space  *space // nil where the room is not known, as in memory
 	mark   *mark
 	stop   chan struct{}
+	cancel context.CancelFunc // ends what the tasks do when stop is closed
 	tasks  sync.WaitGroup
 	commit atomic.Int64 // nanoseconds spent in fsync so far, for Stats
 
@@ -90,12 +97,15 @@ func Open(dir string, opt Options) (*DB, error) {
 		opt.Now = time.Now
 	}
 	if opt.Fatal == nil {
-		opt.Fatal = func(message string) {
-			opt.Logger.Error("the store failed; stopping because it is not known what is on disk", "error", message)
-			os.Exit(1)
-		}
+		opt.Fatal = exit(opt.Logger)
 	}
-	po := pebbleOptions(opt)
+	space, err := openSpace(opt.FS, dir, opt)
+	if err != nil {
+		return nil, fmt.Errorf("pebble: store %s: %w", dir, err)
+	}
+	stop := make(chan struct{})
+	opt.FS = strictFS{FS: space.guard(opt.FS), fatal: opt.Fatal, stop: stop}
+	po := pebbleOptions(opt, space.memTable())
 	defer po.Cache.Unref()
 	p, err := pebble.Open(filepath.Join(dir, "log"), po)
 	if err != nil {
@@ -104,12 +114,15 @@ func Open(dir string, opt Options) (*DB, error) {
 		}
 		return nil, fmt.Errorf("pebble: open store %s: %w", dir, err)
 	}
-	db := &DB{db: p, opt: opt, stop: make(chan struct{}), totals: map[parley.Stream]*total{}}
+	db := &DB{db: p, opt: opt, space: space, stop: stop, totals: map[parley.Stream]*total{}}
 	if err := db.recover(dir); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
+	var ctx context.Context
+	ctx, db.cancel = context.WithCancel(context.Background())
 	db.tasks.Go(db.keepMark)
 	db.tasks.Go(db.expireKeys)
+	db.tasks.Go(func() { db.watchSpace(ctx) })
 	return db, nil
 }
 
@@ -153,6 +166,7 @@ func (db *DB) checkFormat() error {
 // Close writes the mark and closes the store. Nothing may be in progress.
 func (db *DB) Close() error {
 	close(db.stop)
+	db.cancel()
 	db.tasks.Wait()
 	return errors.Join(db.mark.write(parley.Seq(db.durable.Load())), db.mark.close(), db.db.Close())
 }
@@ -186,14 +200,14 @@ func getIn(r pebble.Reader, key []byte) ([]byte, error) {
 
 // pebbleOptions are tuned for blocks: large values that hardly overlap, already
 // compressed.
-func pebbleOptions(opt Options) *pebble.Options {
+func pebbleOptions(opt Options, memTable int64) *pebble.Options {
 	o := &pebble.Options{
 		FS: opt.FS,
 		// The default format drops synced data silently when one bit of the
 		// WAL flips; the newest one reports it.
 		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                16 << 20,
-		MemTableStopWritesThreshold: 3,
+		MemTableSize:                uint64(memTable),
+		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       64,
 		BytesPerSync:                1 << 20,

@@ -226,9 +226,13 @@ func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq,
 	if err := batch.Set(floorKey(s), binary.BigEndian.AppendUint64(nil, uint64(floor)), nil); err != nil {
 		return err
 	}
+	if err := db.space.spare(int64(batch.Len())); err != nil {
+		return err
+	}
 	if err := db.db.Apply(batch, pebble.Sync); err != nil {
 		return err
 	}
+	db.space.trimmed(s, floor)
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if t := db.totals[s]; t != nil {
