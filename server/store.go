@@ -44,7 +44,7 @@ func openStore(c Storage, logger *slog.Logger) (*store, error) {
 }
 
 func openDB(c Storage, kind string, logger *slog.Logger) (*pebble.DB, error) {
-	o := pebble.Options{Logger: logger}
+	o := pebble.Options{Logger: logger, Reserve: c.Reserve}
 	path := c.Path
 	if kind == StorageMemory {
 		o.Memory, path = true, "memory"

@@ -6,17 +6,11 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"time"
 
 	"github.com/parley-im/parley"
 )
-
-// ErrStorageFull is what a backend answers while its disk has too little room to
-// store more. Reading goes on, and so does what makes room. On every wire it has
-// the stable code storage_full.
-var ErrStorageFull = fmt.Errorf("the disk is almost full, nothing can be stored until there is room: %w", parley.ErrUnavailable)
 
 // Entry is one message to append. The log owns Message until Append returns and
 // sets its Seq and Time.

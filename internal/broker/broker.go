@@ -112,7 +112,11 @@ func (b *Broker) Run(ctx context.Context) error {
 func (b *Broker) store(ctx context.Context, c *commit) {
 	began := time.Now()
 	results, err := b.log.Append(ctx, c.entries)
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, backend.ErrStorageFull):
+		// The store says so once, however many publishes it refuses.
+	default:
 		b.cfg.Logger.ErrorContext(ctx, "cannot store messages", "messages", len(c.entries), "error", err)
 		if !errors.Is(err, parley.ErrUnavailable) {
 			err = fmt.Errorf("storing failed: %w", parley.ErrUnavailable)
