@@ -45,6 +45,9 @@ func (s *Server) storeWritable(ctx context.Context) error {
 		return err
 	}
 	_, err = db.Put(ctx, backend.Record{Key: key, Value: []byte(time.Now().UTC().Format(time.RFC3339)), Rev: old.Rev})
+	if errors.Is(err, backend.ErrStorageFull) {
+		return nil // That is what the check of the disk is about.
+	}
 	return err
 }
 

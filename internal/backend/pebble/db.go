@@ -104,7 +104,7 @@ func Open(dir string, opt Options) (*DB, error) {
 		return nil, fmt.Errorf("pebble: store %s: %w", dir, err)
 	}
 	stop := make(chan struct{})
-	opt.FS = strictFS{FS: space.guard(opt.FS), fatal: opt.Fatal, stop: stop}
+	opt.FS = strictFS{FS: space.guard(opt.FS), fatal: opt.Fatal, space: space, stop: stop}
 	po := pebbleOptions(opt, space.memTable())
 	defer po.Cache.Unref()
 	p, err := pebble.Open(filepath.Join(dir, "log"), po)

@@ -2,8 +2,10 @@ package pebble
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/parley-im/parley"
@@ -20,6 +22,7 @@ func (db *DB) watchSpace(ctx context.Context) {
 	if db.space == nil {
 		return
 	}
+	db.space.opened()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -32,6 +35,12 @@ func (db *DB) watchSpace(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (s *space) opened() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = true
 }
 
 // tend does what the room allows, and returns what to reclaim because there is
@@ -65,6 +74,8 @@ func (s *space) trimmed(stream parley.Stream, floor parley.Seq) {
 // until later writes push their tombstones down, and while the disk is full
 // there are no later writes.
 func (db *DB) reclaim(ctx context.Context, trimmed map[parley.Stream]parley.Seq) {
+	db.space.setReclaiming(true)
+	defer db.space.setReclaiming(false)
 	err := db.db.Flush()
 	for _, s := range slices.Sorted(maps.Keys(trimmed)) {
 		if err != nil {
@@ -76,4 +87,78 @@ func (db *DB) reclaim(ctx context.Context, trimmed map[parley.Stream]parley.Seq)
 	if err != nil && ctx.Err() == nil {
 		db.opt.Logger.Error("cannot give back the room of trimmed messages yet", "error", err)
 	}
+}
+
+func (s *space) setReclaiming(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reclaiming = on
+}
+
+// compact says whether a compaction may write that many bytes. It may take a
+// part of the reserve, and while it makes room all of it and the ballast.
+func (s *space) compact(bytes int64) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free := s.look()
+	if free-bytes >= s.marks.compact {
+		return nil
+	}
+	if s.reclaiming {
+		if free-bytes < s.marks.spare && s.ballast {
+			s.release()
+			free = s.look()
+		}
+		if free-bytes >= s.marks.spare {
+			return nil
+		}
+	}
+	return fmt.Errorf("too little room for a compaction: %w", syscall.ENOSPC)
+}
+
+// pause holds up what failed in the background for want of room, because Pebble
+// repeats it at once: for longer each time, up to five minutes, or until there
+// is room or it is being made, or the store closes.
+func (s *space) pause(stop <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for left := s.patience(); left > 0; left-- {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		if s.hopeful() {
+			return
+		}
+	}
+}
+
+// patience is how many seconds to wait. Opening a store waits for what happens
+// in the background, so that there it is only one.
+func (s *space) patience() int {
+	if s == nil {
+		return 1
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.open {
+		return 1
+	}
+	s.failures++
+	return min(5<<min(s.failures, 10), 300)
+}
+
+// hopeful reports whether what failed for want of room is worth a try.
+func (s *space) hopeful() bool {
+	if s == nil {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look()
+	return s.reclaiming || !s.full
 }

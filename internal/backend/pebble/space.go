@@ -25,7 +25,8 @@ import (
 //	1 M   the next log, allocated in advance
 //	2 M   what compactions write before they delete what they read
 //
-// together 8 M. M is 1/64 of the disk, at most 16 MiB and at least 256 KiB, so
+// together 8 M. A compaction may need more; it is stopped where it would touch
+// the rest, and tried again later. M is 1/64 of the disk, at most 16 MiB and at least 256 KiB, so
 // that a disk of 24 MB keeps an eighth of itself, 3 MB, and one of 1 GiB or more
 // keeps 128 MiB. Unless told otherwise the reserve is 1 % of the disk, at most
 // 1 GiB, where that is more: others write to the disk too.
@@ -38,9 +39,9 @@ import (
 type Space struct {
 	// Free is what can be written now, of Total.
 	Free, Total int64
-	// Reserve is the free space below which nothing is stored. It is taken up
-	// again when a quarter more is free, and the ballast besides if it was given
-	// up.
+	// Reserve is the free space below which nothing is stored. Storing goes on
+	// when half as much more is free, because flushes and compactions make the
+	// free space swing, and the ballast besides if it was given up.
 	Reserve int64
 	// Ballast is what giving it up would add to Free; 0 when it was given up.
 	Ballast int64
@@ -59,6 +60,7 @@ type watermarks struct {
 	memTable int64 // the size of one
 	reserve  int64 // see Space
 	resume   int64 // enough to store again
+	compact  int64 // what a compaction must leave
 	ballast  int64 // the size of the file
 	spare    int64 // what a commit that makes room must leave
 }
@@ -70,7 +72,7 @@ func marksFor(total, wanted int64) watermarks {
 		wanted = min(total/100, 1<<30)
 	}
 	reserve := max(wanted, 8*m)
-	return watermarks{memTable: m, reserve: reserve, resume: reserve + reserve/4, ballast: 4 * m, spare: m / 4}
+	return watermarks{memTable: m, reserve: reserve, resume: reserve + reserve/2, compact: 6 * m, ballast: 4 * m, spare: m / 4}
 }
 
 // space guards the room on a store's disk. A nil one knows nothing of it and
@@ -83,10 +85,13 @@ type space struct {
 
 	mu           sync.Mutex
 	full         bool
-	tight        bool // soon full: what is trimmed now is to give its room back now
-	ballast      bool // the file is there
+	tight        bool   // soon full: what is trimmed now is to give its room back now
+	reclaiming   bool   // room is being made
+	ballast      bool   // the file is there
+	ballastFault string // why it could not be made, as logged
+	open         bool   // the store is
+	failures     int    // of what goes on in the background, since there was room
 	total        int64
-	ballastFault string                       // why it could not be made, as logged
 	pending      map[parley.Stream]parley.Seq // trimmed up to there, and still on disk
 }
 
@@ -190,7 +195,7 @@ func (s *space) look() (free int64) {
 		s.logger.Error("the disk is almost full: nothing is stored until there is room",
 			"free_bytes", free, "reserve_bytes", s.marks.reserve, "total_bytes", s.total, "dir", s.dir)
 	case s.full && free >= s.marks.resume+s.missing():
-		s.full = false
+		s.full, s.failures = false, 0
 		s.logger.Info("the disk has room: messages are stored again", "free_bytes", free, "total_bytes", s.total, "dir", s.dir)
 	}
 	return free

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -21,8 +20,12 @@ import (
 type strictFS struct {
 	vfs.FS
 	fatal func(message string)
+	space *space
 	stop  <-chan struct{} // closed when the store closes
 }
+
+// compaction is the category of what Pebble writes to rewrite tables.
+const compaction vfs.DiskWriteCategory = "pebble-compaction"
 
 // exit returns a function that ends the process, with one line however many
 // find at once that the disk failed.
@@ -38,11 +41,17 @@ func exit(logger *slog.Logger) func(message string) {
 
 // Create implements vfs.FS.
 func (fs strictFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	file, err := fs.FS.Create(name, c)
-	if isTable(name) {
-		fs.pause(err)
+	if c == compaction {
+		if err := fs.space.compact(0); err != nil {
+			fs.space.pause(fs.stop)
+			return nil, err
+		}
 	}
-	return fs.file(name, file, err)
+	file, err := fs.FS.Create(name, c)
+	if err != nil {
+		return nil, err
+	}
+	return strictFile{File: file, fs: fs, name: name, compaction: c == compaction}, nil
 }
 
 // OpenReadWrite implements vfs.FS.
@@ -70,34 +79,27 @@ func (fs strictFS) file(name string, file vfs.File, err error) (vfs.File, error)
 	return strictFile{File: file, fs: fs, name: name}, nil
 }
 
-// pause waits a moment when err says that the disk is full: Pebble repeats at
-// once what failed in the background.
-func (fs strictFS) pause(err error) {
-	if !errors.Is(err, syscall.ENOSPC) {
-		return
-	}
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-fs.stop:
-	}
-}
-
 // strictFile is one file of a strictFS.
 type strictFile struct {
 	vfs.File
-	fs   strictFS
-	name string
+	fs         strictFS
+	name       string
+	compaction bool
 }
 
 // Write implements vfs.File.
 func (f strictFile) Write(p []byte) (int, error) {
+	if f.compaction {
+		if err := f.fs.space.compact(int64(len(p))); err != nil {
+			f.fs.space.pause(f.fs.stop)
+			return 0, err
+		}
+	}
 	n, err := f.File.Write(p)
 	switch {
 	case err == nil:
-	case isTable(f.name):
-		f.fs.pause(err)
+	case strings.HasSuffix(f.name, ".sst") && errors.Is(err, syscall.ENOSPC):
+		f.fs.space.pause(f.fs.stop)
 	case strings.HasSuffix(f.name, ".log"):
 		f.fs.fatal(fmt.Sprintf("write %s: %v", f.name, err))
 	}
@@ -122,5 +124,3 @@ func (f strictFile) synced(err error) error {
 	}
 	return err
 }
-
-func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }
