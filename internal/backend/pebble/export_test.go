@@ -55,3 +55,21 @@ func EncodeBlock(messages []*parley.Message) []byte {
 	block, _ := appendBlock(nil, nil, h, p)
 	return block
 }
+
+// Flush writes what is in memory as a table, as a full memtable would be.
+func (db *DB) Flush() error { return db.db.Flush() }
+
+// Compact rewrites all tables.
+func (db *DB) Compact(ctx context.Context) error {
+	return db.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+}
+
+// Tend does what the store does once a second about the room on its disk.
+func (db *DB) Tend(ctx context.Context) { db.tendSpace(ctx) }
+
+// Watermarks are the bounds for a disk: the memtable's size, the reserve, and
+// what must be free to store again.
+func Watermarks(total, wanted int64) (memTable, reserve, resume, ballast int64) {
+	m := marksFor(total, wanted)
+	return m.memTable, m.reserve, m.resume, m.ballast
+}

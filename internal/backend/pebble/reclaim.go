@@ -30,10 +30,14 @@ func (db *DB) watchSpace(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if trimmed := db.space.tend(); len(trimmed) > 0 {
-				db.reclaim(ctx, trimmed)
-			}
+			db.tendSpace(ctx)
 		}
+	}
+}
+
+func (db *DB) tendSpace(ctx context.Context) {
+	if trimmed := db.space.tend(); len(trimmed) > 0 {
+		db.reclaim(ctx, trimmed)
 	}
 }
 
