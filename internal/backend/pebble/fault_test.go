@@ -3,7 +3,6 @@ package pebble_test
 import (
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"path"
 	"strings"
 	"sync"
@@ -139,13 +138,8 @@ func TestReadErrorCostsTheRequest(t *testing.T) {
 	t.Parallel()
 	disk := vfs.NewMem()
 	db := mustOpen(t, "s", pebble.Options{FS: disk})
-	noise := rand.New(rand.NewPCG(1, 1))
 	for range 50 { // More than the blocks that opening the store reads.
-		body := make([]byte, 10<<10)
-		for i := range body {
-			body[i] = byte(noise.Uint32())
-		}
-		appendOne(t, db, newEntry(string(body)))
+		appendOne(t, db, newEntry(noise(10<<10)))
 	}
 	if err := db.Flush(); err != nil {
 		t.Fatal(err)
