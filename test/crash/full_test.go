@@ -81,10 +81,26 @@ type filler struct {
 	sent, rejects int
 }
 
-// publish sends a message of 32 KiB that does not compress, waits for its
-// answer, and says whether it was stored. The only other answer is storage_full.
+// publish sends a message, waits for its answer, and says whether it was stored.
+// The only other answer is storage_full.
 func (f *filler) publish(t *testing.T, c *conn, topic parley.Topic) bool {
 	t.Helper()
+	refused, err := f.try(c, topic)
+	switch {
+	case err != nil:
+		t.Fatalf("publish: %v", err)
+	case refused == "":
+		return true
+	case refused != "storage_full":
+		t.Fatalf("publish: the answer is %s", refused)
+	}
+	f.rejects++
+	return false
+}
+
+// try publishes 32 KiB that do not compress, and returns the code of a refusal
+// that says to try again.
+func (f *filler) try(c *conn, topic parley.Topic) (refused string, err error) {
 	f.sent++
 	id := fmt.Sprintf("fill-%d", f.sent)
 	weight := make([]byte, 24<<10)
@@ -92,7 +108,7 @@ func (f *filler) publish(t *testing.T, c *conn, topic parley.Topic) bool {
 		weight[i] = byte(f.rand.Uint32())
 	}
 	body := id + " " + base64.StdEncoding.EncodeToString(weight)
-	err := c.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"publish","params":{"topic":%q,"text":%q}}`, f.sent, topic, body))
+	err = c.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"publish","params":{"topic":%q,"text":%q}}`, f.sent, topic, body))
 	if err == nil {
 		err = c.w.Flush()
 	}
@@ -114,17 +130,13 @@ func (f *filler) publish(t *testing.T, c *conn, topic parley.Topic) bool {
 	}
 	switch {
 	case err != nil:
-		t.Fatalf("publish: %v", err)
-	case told.Result.Seq != 0:
-		if topic == "/other" {
-			f.ledger.Ack(oracle.Message{Stream: "other", Seq: told.Result.Seq, ID: id, Sum: oracle.SumOf(topic, "", []byte(body))})
-		}
-		return true
-	case told.Error.Data.Code != "storage_full" || !told.Error.Data.Retry:
-		t.Fatalf("publish: %s", frame)
+		return "", err
+	case told.Result.Seq == 0 && !told.Error.Data.Retry:
+		return "", fmt.Errorf("the answer is %s", frame)
+	case told.Result.Seq != 0 && topic == "/other":
+		f.ledger.Ack(oracle.Message{Stream: "other", Seq: told.Result.Seq, ID: id, Sum: oracle.SumOf(topic, "", []byte(body))})
 	}
-	f.rejects++
-	return false
+	return told.Error.Data.Code, nil
 }
 
 // open connects with the native protocol.
