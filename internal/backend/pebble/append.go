@@ -97,7 +97,7 @@ func (db *DB) putLast(batch *pebble.Batch) error {
 func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []backend.Result, now time.Time) error {
 	b := &db.build
 	b.reset(now)
-	known := dedup{db: db, batch: batch, now: now}
+	known := dedup{db: db, batch: batch, start: db.windowStart()}
 	for i := range entries {
 		if entries[i].Key != "" {
 			fresh, err := known.check(&entries[i], &results[i], i)

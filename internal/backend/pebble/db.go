@@ -43,8 +43,11 @@ type Options struct {
 	// hours and 1 GiB of index unless set, whichever ends first.
 	DedupWindow time.Duration
 	DedupBytes  int64
-	// Now is the clock; nil is time.Now.
+	// Now is the clock that messages and seqs are stamped with; nil is time.Now.
 	Now func() time.Time
+	// Past is the clock by which what has expired, or left the window of
+	// idempotency, is judged; nil is Now.
+	Past func() time.Time
 	// Reserve is the free space, in bytes, below which nothing more is stored. It
 	// is never less than what the store itself needs, see [Space]; 0 chooses by
 	// the size of the disk. It has no meaning in memory.
@@ -95,6 +98,9 @@ func Open(dir string, opt Options) (*DB, error) {
 	opt.DedupBytes = cmp.Or(opt.DedupBytes, 1<<30)
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.Past == nil {
+		opt.Past = opt.Now
 	}
 	if opt.Fatal == nil {
 		opt.Fatal = exit(opt.Logger)

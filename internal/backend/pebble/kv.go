@@ -35,7 +35,7 @@ func (db *DB) record(key string) (backend.Record, error) {
 		return backend.Record{}, fmt.Errorf("pebble: get: %w", err)
 	}
 	r, err := readRecord(key, v)
-	if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Now()) {
+	if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Past()) {
 		return backend.Record{}, fmt.Errorf("record %q: %w", key, parley.ErrNotFound)
 	}
 	return r, err
@@ -133,7 +133,7 @@ func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[backend.Record,
 			if err == nil {
 				err = ctx.Err()
 			}
-			if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Now()) {
+			if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Past()) {
 				continue
 			}
 			if !yield(r, err) || err != nil {
