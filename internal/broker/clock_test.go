@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,7 +89,7 @@ func newTimes(t *testing.T) *times {
 			t.Error(err)
 		}
 	})
-	w.broker = start(t, w.db, broker.Config{Clock: c, Retention: []broker.Rule{{Stream: "kept", Age: lasts}}})
+	w.broker = start(t, w.db, broker.Config{Clock: c, Retention: []broker.Rule{{Stream: "kept-a", Age: lasts}, {Stream: "kept-b", Age: lasts}, {Stream: "kept-c", Age: lasts}}})
 	return w
 }
 
@@ -101,7 +100,8 @@ func (w *times) wall() time.Time {
 // pass lets time elapse.
 func (w *times) pass(d time.Duration) { w.elapsed.Add(int64(d)) }
 
-// publish stores a message that expires and one that is kept for its age.
+// publish stores a message that expires, and one that is kept for its age, in a
+// stream of its own.
 func (w *times) publish(id string) {
 	w.t.Helper()
 	for _, p := range w.offer(id) {
@@ -128,7 +128,7 @@ func (w *times) repeat(when string, known bool) {
 
 func (w *times) offer(id string) []broker.Publication {
 	w.t.Helper()
-	expiring, kept := text("/expiring", id), text("/kept", id)
+	expiring, kept := text("/expiring", id), text("/kept-"+id, id)
 	expiring.Expires = w.wall().Add(lasts)
 	expiring.ID, kept.ID = id, id
 	p := &broker.Publish{Messages: []broker.Publication{{Message: expiring, Producer: "p"}, {Message: kept, Producer: "p"}}}
@@ -146,15 +146,25 @@ func (w *times) check(when string, want ...string) {
 	}
 	c := connect(w.t, w.broker, broker.SessionConfig{})
 	defer c.Close()
-	for _, topic := range []parley.Topic{"/expiring", "/kept"} {
-		for _, s := range []broker.Start{{Kind: broker.AfterSeq}, {Kind: broker.SinceTime, Time: w.began.Add(-2 * 365 * 24 * time.Hour)}} {
-			c.Subscribe(w.t.Context(), broker.Subscribe{Topic: topic, Start: s, ReplayOnly: true})
-			expect[*broker.Subscribed](c)
-			n := expect[*broker.ReplayStart](c).Count
-			if got := c.texts(n); !slices.Equal(got, want) {
-				w.t.Errorf("%s: %s from %v has %s, want %s", when, topic, s, strings.Join(got, " "), strings.Join(want, " "))
-			}
-			expect[*broker.ReplayEnd](c)
+	for _, s := range []broker.Start{{Kind: broker.AfterSeq}, {Kind: broker.SinceTime, Time: w.began.Add(-2 * 365 * 24 * time.Hour)}} {
+		if got := w.replay(c, "/expiring", s); !slices.Equal(got, want) {
+			w.t.Errorf("%s: of those that expire, from %v there are %v, want %v", when, s, got, want)
+		}
+		kept := []string{}
+		for _, id := range w.ids {
+			kept = append(kept, w.replay(c, parley.Topic("/kept-"+id), s)...)
+		}
+		if !slices.Equal(kept, want) {
+			w.t.Errorf("%s: of those that are kept, from %v there are %v, want %v", when, s, kept, want)
 		}
 	}
+}
+
+func (w *times) replay(c *client, topic parley.Topic, s broker.Start) []string {
+	w.t.Helper()
+	c.Subscribe(w.t.Context(), broker.Subscribe{Topic: topic, Start: s, ReplayOnly: true})
+	expect[*broker.Subscribed](c)
+	texts := c.texts(expect[*broker.ReplayStart](c).Count)
+	expect[*broker.ReplayEnd](c)
+	return texts
 }
