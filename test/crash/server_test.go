@@ -47,7 +47,7 @@ func (w *world) launch(ctx context.Context) (p *process, address string, err err
 	command := append(slices.Clone(w.under), w.binary, "serve", "--http", "127.0.0.1:0", "--storage-path", w.dir)
 	command = append(command, w.args...)
 	p = &process{
-		cmd: exec.CommandContext(ctx, command[0], command[1:]...), //nolint:gosec // the binary that the test built
+		cmd: exec.CommandContext(ctx, command[0], command[1:]...),
 		out: &output{url: make(chan string, 1)}, gone: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out

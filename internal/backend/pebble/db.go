@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"cmp"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -65,7 +64,6 @@ type DB struct {
 	space  *space // nil where the room is not known, as in memory
 	mark   *mark
 	stop   chan struct{}
-	cancel context.CancelFunc // ends what the tasks do when stop is closed
 	tasks  sync.WaitGroup
 	commit atomic.Int64 // nanoseconds spent in fsync so far, for Stats
 
@@ -124,11 +122,9 @@ func Open(dir string, opt Options) (*DB, error) {
 	if err := db.recover(dir); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	var ctx context.Context
-	ctx, db.cancel = context.WithCancel(context.Background())
 	db.tasks.Go(db.keepMark)
 	db.tasks.Go(db.expireKeys)
-	db.tasks.Go(func() { db.watchSpace(ctx) })
+	db.tasks.Go(db.watchSpace)
 	return db, nil
 }
 
@@ -172,7 +168,6 @@ func (db *DB) checkFormat() error {
 // Close writes the mark and closes the store. Nothing may be in progress.
 func (db *DB) Close() error {
 	close(db.stop)
-	db.cancel()
 	db.tasks.Wait()
 	return errors.Join(db.mark.write(parley.Seq(db.durable.Load())), db.mark.close(), db.db.Close())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,14 +16,21 @@ import (
 // wait for Pebble to do it in its own time.
 const maxPending = 1000
 
-// watchSpace looks at the disk once a second until ctx ends: it makes the
+// watchSpace looks at the disk once a second until the store closes: it makes the
 // ballast again, and gives back the room of what was trimmed while there is too
 // little.
-func (db *DB) watchSpace(ctx context.Context) {
+func (db *DB) watchSpace() {
 	if db.space == nil {
 		return
 	}
 	db.space.opened()
+	ctx, cancel := context.WithCancel(context.Background())
+	var stopping sync.WaitGroup
+	defer stopping.Wait()
+	stopping.Go(func() {
+		<-db.stop
+		cancel()
+	})
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -89,7 +97,7 @@ func (db *DB) reclaim(ctx context.Context, trimmed map[parley.Stream]parley.Seq)
 		err = db.db.Compact(ctx, lower, blockKey(nil, s, trimmed[s]+1), false)
 	}
 	if err != nil && ctx.Err() == nil {
-		db.opt.Logger.Error("cannot give back the room of trimmed messages yet", "error", err)
+		db.opt.Logger.ErrorContext(ctx, "cannot give back the room of trimmed messages yet", "error", err)
 	}
 }
 
