@@ -263,14 +263,12 @@ func noise(n int) string {
 // TestStoreMovesToADiskOfAnotherSize: the size of memtables and ballast follows
 // the disk.
 func TestStoreMovesToADiskOfAnotherSize(t *testing.T) {
-	fs := newMeteredFS(10<<40, 5<<40)
-	fs.total = 64 << 20
-	fs.free.Store(32 << 20)
+	fs := newMeteredFS(64<<20, 32<<20)
 	db := mustOpen(t, "s", pebble.Options{FS: fs})
 	want := appendOne(t, db, newEntry(strings.Repeat("x", 1<<20))).Seq
 	mustClose(t, db)
-	fs.total = 10 << 30
-	fs.free.Store(5 << 30)
+	fs.total = 256 << 20
+	fs.free.Store(128 << 20)
 	db = mustOpen(t, "s", pebble.Options{FS: fs})
 	defer mustClose(t, db)
 	page, err := db.Read(t.Context(), backend.Query{Stream: "a"})
