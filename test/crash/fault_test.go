@@ -35,6 +35,7 @@ func (w *world) traced(t *testing.T, calls, fault string) {
 // error and one line that says why; what it acknowledged before is there after a
 // restart, and so is what a reader saw.
 func TestFailingDisk(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
@@ -103,6 +104,7 @@ func (w *world) untilEnd(t *testing.T) (status int, out string) {
 // wait and share the fsyncs; what does not fit the queue is told to try again,
 // and is stored in the end; and memory stays bounded.
 func TestSlowDisk(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
@@ -112,7 +114,7 @@ func TestSlowDisk(t *testing.T) {
 	server, address := w.start(t.Context(), t)
 	defer server.kill()
 
-	const clients, each = 60, 5
+	const clients, each = 120, 3
 	var all sync.WaitGroup
 	var refusals atomic.Int64
 	waits := make([][]time.Duration, clients)

@@ -26,6 +26,7 @@ import (
 // acknowledged can be read, purging works and gives its room back, a server that
 // was killed starts, and publishes are accepted again by themselves (R11).
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes ten seconds")
 	}
