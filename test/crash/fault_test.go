@@ -54,9 +54,10 @@ func TestFailingDisk(t *testing.T) {
 		{"fdatasync", syscall.ENOSPC, "ENOSPC", 1, 100},
 		{"fsync", syscall.EIO, "EIO", 1, 16},
 	} {
+		n := tt.least + r.IntN(tt.most-tt.least)
 		t.Run(tt.call+tt.name, func(t *testing.T) {
-			w := newWorld(binary, filepath.Join(t.TempDir(), "store"), r)
-			n := tt.least + r.IntN(tt.most-tt.least)
+			t.Parallel()
+			w := newWorld(binary, filepath.Join(t.TempDir(), "store"), nil)
 			w.traced(t, tt.call, fmt.Sprintf("error=%s:when=%d", tt.name, n))
 			status, out := w.untilEnd(t)
 			if status != 1 {

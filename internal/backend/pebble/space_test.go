@@ -31,9 +31,12 @@ type meteredFS struct {
 	categories map[vfs.DiskWriteCategory]bool // of the files that were made
 }
 
-func newMeteredFS(total, free uint64) meteredFS {
+// diskBytes is the size of a new disk.
+const diskBytes = 64 << 20
+
+func newMeteredFS(free uint64) meteredFS {
 	fs := meteredFS{
-		FS: vfs.NewMem(), total: total, free: new(atomic.Uint64),
+		FS: vfs.NewMem(), total: diskBytes, free: new(atomic.Uint64),
 		mu: new(sync.Mutex), categories: map[vfs.DiskWriteCategory]bool{},
 	}
 	fs.free.Store(free)
@@ -84,9 +87,9 @@ func TestWatermarks(t *testing.T) {
 // record, with an error of its own; what reads, replaces and deletes goes on; and
 // storing goes on by itself when there is clearly more room.
 func TestFullDisk(t *testing.T) {
-	const total = 64 << 20
+	const total = diskBytes
 	_, reserve, resume, ballast := pebble.Watermarks(total, 0)
-	fs := newMeteredFS(total, total)
+	fs := newMeteredFS(diskBytes)
 	var log bytes.Buffer
 	db := mustOpen(t, "s", pebble.Options{FS: fs, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	defer mustClose(t, db)
@@ -150,9 +153,9 @@ func TestFullDisk(t *testing.T) {
 // TestBallast: it is made when there is room for it, given up when the store has
 // no other way to go on, at the start too, and made again.
 func TestBallast(t *testing.T) {
-	const total = 64 << 20
+	const total = diskBytes
 	_, reserve, resume, ballast := pebble.Watermarks(total, 0)
-	fs := newMeteredFS(total, uint64(resume+ballast-1))
+	fs := newMeteredFS(uint64(resume+ballast-1))
 	open := func() *pebble.DB {
 		return mustOpen(t, "s", pebble.Options{FS: fs, Logger: slog.New(slog.DiscardHandler)})
 	}
@@ -212,9 +215,9 @@ func TestBallast(t *testing.T) {
 // would take all that is left. What a purge leaves to rewrite may.
 func TestCompactionsKeepOffTheReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // A failed one pauses.
-		const total = 64 << 20
+		const total = diskBytes
 		_, reserve, _, _ := pebble.Watermarks(total, 0)
-		fs := newMeteredFS(total, total)
+		fs := newMeteredFS(diskBytes)
 		db := mustOpen(t, "s", pebble.Options{FS: fs, Logger: slog.New(slog.DiscardHandler)})
 		defer mustClose(t, db)
 		load := func() {
@@ -263,7 +266,7 @@ func noise(n int) string {
 // TestStoreMovesToADiskOfAnotherSize: the size of memtables and ballast follows
 // the disk.
 func TestStoreMovesToADiskOfAnotherSize(t *testing.T) {
-	fs := newMeteredFS(64<<20, 32<<20)
+	fs := newMeteredFS(32<<20)
 	db := mustOpen(t, "s", pebble.Options{FS: fs})
 	want := appendOne(t, db, newEntry(strings.Repeat("x", 1<<20))).Seq
 	mustClose(t, db)
