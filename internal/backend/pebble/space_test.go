@@ -155,7 +155,7 @@ func TestFullDisk(t *testing.T) {
 func TestBallast(t *testing.T) {
 	const total = diskBytes
 	_, reserve, resume, ballast := pebble.Watermarks(total, 0)
-	fs := newMeteredFS(uint64(resume+ballast-1))
+	fs := newMeteredFS(uint64(resume + ballast - 1))
 	open := func() *pebble.DB {
 		return mustOpen(t, "s", pebble.Options{FS: fs, Logger: slog.New(slog.DiscardHandler)})
 	}
@@ -266,7 +266,7 @@ func noise(n int) string {
 // TestStoreMovesToADiskOfAnotherSize: the size of memtables and ballast follows
 // the disk.
 func TestStoreMovesToADiskOfAnotherSize(t *testing.T) {
-	fs := newMeteredFS(32<<20)
+	fs := newMeteredFS(32 << 20)
 	db := mustOpen(t, "s", pebble.Options{FS: fs})
 	want := appendOne(t, db, newEntry(strings.Repeat("x", 1<<20))).Seq
 	mustClose(t, db)
