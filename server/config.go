@@ -101,6 +101,10 @@ type Storage struct {
 	// Path is the directory of the store, made with mode 0700 when missing.
 	// It is not used when all is in memory.
 	Path string
+	// Reserve is the free space in bytes below which nothing more is stored; 0
+	// chooses by the size of the disk. It is never less than what the store
+	// needs to go on.
+	Reserve int64
 }
 
 // The kinds of storage.

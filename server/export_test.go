@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/protocol"
 )
 
@@ -40,9 +41,10 @@ func (s *Server) Retain(ctx context.Context) error { return s.broker.Retain(ctx)
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 
 // DiskFull and DiskLow judge a disk.
-func DiskFull(free, total int64) error { return disk{free, total}.full() }
+func DiskFull(s pebble.Space) error { return full(s) }
 
-func DiskLow(free, total int64) bool { return disk{free, total}.low() }
+// DiskLow says whether somebody should make room soon.
+func DiskLow(s pebble.Space) bool { return low(s) }
 
 // OnceASecond is what bounds how often a check runs.
 func OnceASecond(check func(context.Context) error) func(context.Context) error {

@@ -9,19 +9,17 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/httpapi"
 )
 
 // checks are what must be well for the server to be healthy.
 func (s *Server) checks() []httpapi.Check {
 	checks := []httpapi.Check{s.readiness(), {Name: "store", Run: onceASecond(s.storeWritable)}}
-	if s.store.dir != "" {
+	if _, known := s.store.Space(); known {
 		checks = append(checks, httpapi.Check{Name: "disk", Run: func(context.Context) error {
-			disk, err := diskOf(s.store.dir)
-			if err != nil {
-				return err
-			}
-			return disk.full()
+			space, _ := s.store.Space()
+			return full(space)
 		}})
 	}
 	return checks
@@ -42,11 +40,17 @@ func (s *Server) readiness() httpapi.Check {
 func (s *Server) storeWritable(ctx context.Context) error {
 	const key = "server/health"
 	db := s.store.DB // that of the messages, wherever records are
+	if n := db.Stats().DamagedFiles; n > 0 {
+		return fmt.Errorf("%d files are damaged: stop the server and run parley doctor", n)
+	}
 	old, err := db.Get(ctx, key)
 	if err != nil && !errors.Is(err, parley.ErrNotFound) {
 		return err
 	}
 	_, err = db.Put(ctx, backend.Record{Key: key, Value: []byte(time.Now().UTC().Format(time.RFC3339)), Rev: old.Rev})
+	if errors.Is(err, backend.ErrStorageFull) {
+		return nil // That is what the check of the disk is about.
+	}
 	return err
 }
 
@@ -73,27 +77,26 @@ func onceASecond(check func(context.Context) error) func(context.Context) error 
 // checkTimeout bounds one look at the store.
 const checkTimeout = 4 * time.Second
 
-// disk is the room of a file system, in bytes.
-type disk struct{ free, total int64 }
-
-// full is an error when there is next to no room.
-func (d disk) full() error {
-	const share, enough = 100, 1 << 30
-	if d.free < min(d.total/share, enough) {
-		return fmt.Errorf("%s free of %s", formatSize(d.free>>20<<20), formatSize(d.total>>20<<20))
+// full is an error while nothing is stored for want of room.
+func full(s pebble.Space) error {
+	if !s.Full {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s free of %s, and nothing is stored below %s", mebibytes(s.Free), mebibytes(s.Total), mebibytes(s.Reserve))
 }
+
+func mebibytes(n int64) string { return formatSize(n >> 20 << 20) }
 
 // low reports whether somebody should make room soon.
-func (d disk) low() bool {
+func low(s pebble.Space) bool {
 	const share, enough = 20, 10 << 30
-	return d.free < min(d.total/share, enough)
+	return s.Free < max(min(s.Total/share, enough), 2*s.Reserve)
 }
 
-// watchDisk logs when the disk becomes low, and when it is not any more.
+// watchDisk logs when the disk becomes low, and when it is not any more. That
+// it is full is logged by the store.
 func (s *Server) watchDisk(ctx context.Context) error {
-	if s.store.dir == "" {
+	if _, known := s.store.Space(); !known {
 		<-ctx.Done()
 		return nil
 	}
@@ -101,12 +104,12 @@ func (s *Server) watchDisk(ctx context.Context) error {
 	defer tick.Stop()
 	wasLow := false
 	for {
-		if d, err := diskOf(s.store.dir); err == nil && d.low() != wasLow {
-			wasLow = d.low()
+		if d, _ := s.store.Space(); low(d) != wasLow {
+			wasLow = !wasLow
 			if wasLow {
-				s.logger.WarnContext(ctx, "the disk is getting full", "free_bytes", d.free, "total_bytes", d.total, "dir", s.store.dir)
+				s.logger.WarnContext(ctx, "the disk is getting full", "free_bytes", d.Free, "total_bytes", d.Total, "dir", s.store.dir)
 			} else {
-				s.logger.InfoContext(ctx, "the disk has room again", "free_bytes", d.free, "total_bytes", d.total, "dir", s.store.dir)
+				s.logger.InfoContext(ctx, "the disk is not getting full any more", "free_bytes", d.Free, "total_bytes", d.Total, "dir", s.store.dir)
 			}
 		}
 		select {

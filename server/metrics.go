@@ -18,7 +18,7 @@ import (
 //	what is it doing?      published_*, delivered_messages_total, duplicate_…, conflicting_…, replays_total
 //	is it keeping up?      commit_duration_seconds, commits_total, publish_queue_bytes of _limit_bytes,
 //	                       refused_messages_total, slow_fallbacks_total, tail_bytes
-//	what is about to fail? disk_free_bytes, store_disk_bytes, store_compaction_debt_bytes, store_l0_tables,
+//	what is about to fail? storage_full, storage_full_messages_total, disk_free_bytes, disk_reserve_bytes, store_disk_bytes, store_compaction_debt_bytes, store_l0_tables,
 //	                       store_memtable_bytes, store_wal_bytes, process_open_fds of process_max_fds
 //
 // All are read from counters that exist anyway; nothing here is on a message's
@@ -29,7 +29,7 @@ type snapshot struct {
 	server    *Server
 	broker    broker.Stats
 	store     pebble.Stats
-	disk      disk
+	space     pebble.Space
 	refusals  map[string]int64
 	farewells map[string]int64
 	conns     map[string]int
@@ -54,7 +54,7 @@ type collector struct {
 // register adds everything to a registry.
 func (s *Server) register(registry *prometheus.Registry) {
 	all := metrics()
-	if s.store.dir != "" {
+	if _, known := s.store.Space(); known {
 		all = append(all, diskMetrics()...)
 	}
 	registry.MustRegister(
@@ -78,9 +78,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s := c.server
 	now := &snapshot{server: s, broker: s.broker.Stats(), store: s.store.Stats(), conns: s.sessions.count()}
 	now.refusals, now.farewells = s.count.snapshot()
-	if s.store.dir != "" {
-		now.disk, _ = diskOf(s.store.dir) // 0 says that it could not be measured
-	}
+	now.space, _ = s.store.Space()
 	for _, m := range c.metrics {
 		if m.by == nil {
 			to <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(now))
@@ -168,6 +166,7 @@ func brokerMetrics() []metric {
 		counter("duplicate_messages_total", "Publishes of what an earlier one had stored.", func(s *snapshot) float64 { return float64(s.broker.Duplicates) }),
 		counter("conflicting_messages_total", "Publishes that used an id again for another message.", func(s *snapshot) float64 { return float64(s.broker.Conflicts) }),
 		counter("refused_messages_total", "Publishes refused because the queue was full.", func(s *snapshot) float64 { return float64(s.broker.Refused) }),
+		counter("storage_full_messages_total", "Publishes refused because the disk is almost full.", func(s *snapshot) float64 { return float64(s.broker.NoRoom) }),
 		counter("failed_messages_total", "Publishes that the store failed to take.", func(s *snapshot) float64 { return float64(s.broker.Failed) }),
 		counter("delivered_messages_total", "Messages delivered, once for each subscription.", func(s *snapshot) float64 { return float64(s.broker.Delivered) }),
 		counter("replays_total", "Replays of stored messages.", func(s *snapshot) float64 { return float64(s.broker.Replays) }),
@@ -186,6 +185,7 @@ func storeMetrics() []metric {
 		gauge("store_compaction_debt_bytes", "Bytes that compactions have yet to rewrite.", func(s *snapshot) float64 { return float64(s.store.CompactionDebt) }),
 		gauge("store_l0_tables", "Tables that no compaction has sorted yet.", func(s *snapshot) float64 { return float64(s.store.L0Files) }),
 		gauge("store_dedup_keys", "Message ids remembered against repetition.", func(s *snapshot) float64 { return float64(s.store.DedupKeys) }),
+		gauge("store_damaged_files", "Files that were found damaged when they were read.", func(s *snapshot) float64 { return float64(s.store.DamagedFiles) }),
 		counter("store_sync_seconds_total", "Time spent waiting for the disk.", func(s *snapshot) float64 { return s.store.SyncTime.Seconds() }),
 	}
 }
@@ -193,8 +193,11 @@ func storeMetrics() []metric {
 // diskMetrics make sense for a store in files.
 func diskMetrics() []metric {
 	return []metric{
-		gauge("disk_free_bytes", "Free space where the store is.", func(s *snapshot) float64 { return float64(s.disk.free) }),
-		gauge("disk_total_bytes", "All space where the store is.", func(s *snapshot) float64 { return float64(s.disk.total) }),
+		gauge("storage_full", "1 while publishes are refused because the disk is almost full.", func(s *snapshot) float64 { return flag(s.space.Full) }),
+		gauge("disk_free_bytes", "Free space where the store is.", func(s *snapshot) float64 { return float64(s.space.Free) }),
+		gauge("disk_total_bytes", "All space where the store is.", func(s *snapshot) float64 { return float64(s.space.Total) }),
+		gauge("disk_reserve_bytes", "Free space below which publishes are refused.", func(s *snapshot) float64 { return float64(s.space.Reserve) }),
+		gauge("disk_ballast_bytes", "Space kept for emergencies; 0 while it is given up.", func(s *snapshot) float64 { return float64(s.space.Ballast) }),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/clock"
 	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/wire"
 )
@@ -33,6 +34,7 @@ type Server struct {
 	logger *slog.Logger
 	listeners
 	certificate *certificate // nil without TLS
+	clock       *clock.Clock
 	store       *store
 	broker      *broker.Broker
 	api         *httpapi.API
@@ -71,12 +73,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.policy.Store(admitted)
+	s.clock = clock.New(clock.Options{Elapsed: elapsed(), Logger: s.logger})
 	if cfg.HTTP.TLS.Listen != "" {
 		if s.certificate, err = openCertificate(cfg.HTTP.TLS, s.logger); err != nil {
 			return nil, err
 		}
 	}
-	if s.store, err = openStore(cfg.Storage, s.logger); err != nil {
+	if s.store, err = openStore(cfg.Storage, s.logger, s.clock); err != nil {
 		return nil, err
 	}
 	s.broker = broker.New(s.brokerConfig())
@@ -102,6 +105,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) brokerConfig() broker.Config {
 	return broker.Config{
 		Log:        s.store,
+		Clock:      s.clock,
 		KV:         s.store,
 		Logger:     s.logger,
 		Limits:     broker.Limits{MessageBytes: int(s.cfg.Limits.Message)},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/client"
+	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/wire"
@@ -361,20 +362,25 @@ func TestStepsAreUndoneInReverse(t *testing.T) {
 func TestDisk(t *testing.T) {
 	const gib = 1 << 30
 	for _, tt := range []struct {
-		free, total int64
-		full, low   bool
+		space pebble.Space
+		low   bool
 	}{
-		{100 * gib, 1000 * gib, false, false},
-		{9 * gib, 1000 * gib, false, true}, // a large disk need not have a share free
-		{gib - 1, 1000 * gib, true, true},
-		{gib, 10 * gib, false, false},
-		{gib / 4, 10 * gib, false, true},
-		{gib / 20, 10 * gib, true, true},
+		{pebble.Space{Free: 100 * gib, Total: 1000 * gib, Reserve: gib}, false},
+		{pebble.Space{Free: 9 * gib, Total: 1000 * gib, Reserve: gib}, true}, // a large disk need not have a share free
+		{pebble.Space{Free: gib, Total: 10 * gib, Reserve: gib / 8}, false},
+		{pebble.Space{Free: gib / 3, Total: 10 * gib, Reserve: gib / 8}, true},
+		{pebble.Space{Free: 3 * gib, Total: 10 * gib, Reserve: 2 * gib}, true}, // soon, by what the operator set
 	} {
-		err := server.DiskFull(tt.free, tt.total)
-		if low := server.DiskLow(tt.free, tt.total); (err != nil) != tt.full || low != tt.low {
-			t.Errorf("%d of %d free: full is %v, low is %v", tt.free, tt.total, err, low)
+		if low := server.DiskLow(tt.space); low != tt.low {
+			t.Errorf("%+v: low is %v", tt.space, low)
 		}
+		if err := server.DiskFull(tt.space); err != nil {
+			t.Errorf("%+v: %v", tt.space, err)
+		}
+	}
+	err := server.DiskFull(pebble.Space{Free: 100 << 20, Total: 10 * gib, Reserve: 128 << 20, Full: true})
+	if want := "100MiB free of 10GiB, and nothing is stored below 128MiB"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
 

@@ -96,6 +96,8 @@ func storeSettings() []Setting {
 			func(c *Config) *string { return &c.Storage.Records }),
 		one("storage-path", "directory of the store", path(),
 			func(c *Config) *string { return &c.Storage.Path }),
+		one("disk-reserve", "free space below which publishes are refused; 0 is 1 % of the disk, at most 1GiB; never less than the store needs to go on", size(0, 1<<50),
+			func(c *Config) *int64 { return &c.Storage.Reserve }),
 		list("retention", "what a stream keeps; without a rule it keeps everything", rule(),
 			func(c *Config) *[]Retention { return &c.Retention }),
 		one("max-message", "largest body of a message", size(1, maxMessage),

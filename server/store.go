@@ -12,6 +12,7 @@ import (
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/backend/pebble"
+	"github.com/parley-im/parley/internal/clock"
 )
 
 var _ backend.KV = (*store)(nil)
@@ -26,8 +27,9 @@ type store struct {
 
 // openStore opens the store that c describes: two when one of messages and
 // records is kept in files, and the other in memory.
-func openStore(c Storage, logger *slog.Logger) (*store, error) {
-	db, err := openDB(c, c.Kind, logger)
+func openStore(c Storage, logger *slog.Logger, now *clock.Clock) (*store, error) {
+	o := pebble.Options{Logger: logger, Reserve: c.Reserve, Now: now.Now, Past: now.Past}
+	db, err := openDB(c, c.Kind, o)
 	if err != nil {
 		return nil, err
 	}
@@ -36,15 +38,14 @@ func openStore(c Storage, logger *slog.Logger) (*store, error) {
 		s.dir = c.Path
 	}
 	if c.Records != "" && c.Records != c.Kind {
-		if s.records, err = openDB(c, c.Records, logger); err != nil {
+		if s.records, err = openDB(c, c.Records, o); err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
 	}
 	return s, nil
 }
 
-func openDB(c Storage, kind string, logger *slog.Logger) (*pebble.DB, error) {
-	o := pebble.Options{Logger: logger}
+func openDB(c Storage, kind string, o pebble.Options) (*pebble.DB, error) {
 	path := c.Path
 	if kind == StorageMemory {
 		o.Memory, path = true, "memory"

@@ -18,7 +18,8 @@ func packages() map[string]rule {
 		// The vocabulary and the core: no technology.
 		".":                {tests: []string{"client", "server"}},
 		"internal/backend": {imports: []string{"."}},
-		"internal/broker":  {imports: core},
+		"internal/clock":   {},
+		"internal/broker":  {imports: append([]string{"internal/clock"}, core...)},
 
 		// Leaves: they never import a sibling.
 		"internal/backend/pebble":        {imports: core},
@@ -40,7 +41,7 @@ func packages() map[string]rule {
 		// The composition root, and the programs.
 		"server": {
 			imports: []string{
-				".", "internal/backend", "internal/broker", "internal/backend/pebble", "internal/backend/local", "internal/wire",
+				".", "internal/backend", "internal/broker", "internal/clock", "internal/backend/pebble", "internal/backend/local", "internal/wire",
 				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/sse", "internal/httpapi", "internal/units",
 			},
 			tests: []string{"client"},
@@ -68,7 +69,7 @@ func packages() map[string]rule {
 // memory and the core, because tests run the real thing and no mock.
 func suites() []string {
 	return []string{
-		".", "internal/backend", "internal/backend/backendtest", "internal/backend/pebble", "internal/backend/local",
+		".", "internal/backend", "internal/clock", "internal/backend/backendtest", "internal/backend/pebble", "internal/backend/local",
 		"internal/broker", "internal/wire", "internal/protocol", "internal/protocol/protocoltest", "test/oracle",
 		"test/eventsource", "test/require",
 	}
@@ -92,8 +93,8 @@ func technologies() map[string][]string {
 		"github.com/prometheus":              {"server"},
 		"go.yaml.in/yaml":                    {"server", "test/image"},
 		"github.com/spf13":                   {"cmd/parley"},
+		"golang.org/x/sys":                   {"server", "cmd/parley"},
 		"golang.org/x/term":                  {"cmd/parley"},
-		"golang.org/x/sys":                   {},
 		"golang.org/x/sync":                  {"server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "client", "internal/wire", "internal/protocol"},
 		"go.uber.org/goleak":                 {},
 		"github.com/rogpeppe/go-internal":    {},

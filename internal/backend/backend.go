@@ -101,7 +101,8 @@ type Log interface {
 	// each is stored idempotently and a partial failure is an error that wraps
 	// parley.ErrUnavailable. It returns once they are durable; concurrent calls
 	// share an fsync. Entries may belong to several streams; within a stream
-	// they keep their order. The results match the entries by index.
+	// they keep their order. The results match the entries by index. The error is
+	// ErrStorageFull, and nothing was stored, while there is too little room.
 	Append(ctx context.Context, entries []Entry) ([]Result, error)
 	// Read returns one page of what q selects, never beyond the durable end.
 	// Expired messages are skipped.
@@ -139,7 +140,8 @@ type KV interface {
 	// Get returns the record, or an error that wraps parley.ErrNotFound.
 	Get(ctx context.Context, key string) (Record, error)
 	// Put writes r if the stored record still has r.Rev, and returns the new
-	// revision; otherwise the error wraps parley.ErrConflict.
+	// revision; otherwise the error wraps parley.ErrConflict. A new record is
+	// refused with ErrStorageFull while there is too little room.
 	Put(ctx context.Context, r Record) (uint64, error)
 	// Delete removes the record if it still has rev; the error is as for Put,
 	// or wraps parley.ErrNotFound.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/clock"
 )
 
 // Config says what a broker stands on and what bounds it. Zero fields take the
@@ -40,6 +41,8 @@ type Config struct {
 	// KV keeps the rules that operators set while the broker runs; nil keeps
 	// them in memory only.
 	KV backend.KV
+	// Clock judges what has expired and what is too old to keep; a new one.
+	Clock *clock.Clock
 	// RetentionInterval is how often they are applied; a minute.
 	RetentionInterval time.Duration
 }
@@ -70,6 +73,9 @@ func New(cfg Config) *Broker {
 	cfg.SessionBytes = cmp.Or(cfg.SessionBytes, 1<<20)
 	cfg.TailBytes = cmp.Or(cfg.TailBytes, 16<<20)
 	cfg.RetentionInterval = cmp.Or(cfg.RetentionInterval, time.Minute)
+	if cfg.Clock == nil {
+		cfg.Clock = clock.New(clock.Options{Logger: cfg.Logger})
+	}
 	l := &cfg.Limits
 	l.MessageBytes = cmp.Or(l.MessageBytes, 1<<20)
 	l.BatchMessages = cmp.Or(l.BatchMessages, 1000)
@@ -111,8 +117,13 @@ func (b *Broker) Run(ctx context.Context) error {
 // store appends a commit's messages to the log and sets their results.
 func (b *Broker) store(ctx context.Context, c *commit) {
 	began := time.Now()
+	c.delay(b.cfg.Clock.Behind())
 	results, err := b.log.Append(ctx, c.entries)
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, backend.ErrStorageFull):
+		// The store says so once, however many publishes it refuses.
+	default:
 		b.cfg.Logger.ErrorContext(ctx, "cannot store messages", "messages", len(c.entries), "error", err)
 		if !errors.Is(err, parley.ErrUnavailable) {
 			err = fmt.Errorf("storing failed: %w", parley.ErrUnavailable)

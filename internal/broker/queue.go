@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
@@ -116,6 +117,19 @@ func (c *commit) gather(messages int) {
 				c.publications = append(c.publications, m)
 				c.entries = append(c.entries, e)
 			}
+		}
+	}
+}
+
+// delay lets what expires do so later, by as much as the wall clock is behind:
+// whoever chose the moment went by the wall clock, or by one like it.
+func (c *commit) delay(by time.Duration) {
+	if by == 0 {
+		return
+	}
+	for _, p := range c.publications {
+		if m := &p.Message; !m.Expires.IsZero() {
+			m.Expires = m.Expires.Add(by.Truncate(time.Microsecond))
 		}
 	}
 }

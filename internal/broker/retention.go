@@ -69,7 +69,7 @@ func (b *Broker) retainStream(ctx context.Context, s parley.Stream) error {
 	}
 	keep := backend.Retention{Messages: rule.Messages, Bytes: rule.Bytes}
 	if rule.Age > 0 {
-		keep.Before = time.Now().Add(-rule.Age)
+		keep.Before = b.cfg.Clock.Past().Add(-rule.Age)
 	}
 	// Live readers may finish what they have: it was there just now.
 	if _, err := b.log.Trim(ctx, s, keep); err != nil {

@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/parley-im/parley/internal/backend"
 )
 
 // counters count what the broker does; all only grow but subscriptions.
@@ -13,6 +16,7 @@ type counters struct {
 	duplicates    atomic.Int64
 	conflicts     atomic.Int64
 	refused       atomic.Int64
+	noRoom        atomic.Int64
 	failed        atomic.Int64
 	delivered     atomic.Int64
 	replays       atomic.Int64
@@ -43,8 +47,9 @@ type Stats struct {
 	QueueBytes, QueueBound, Waiting int64
 	// Published messages were stored, PublishedBytes is the sum of their
 	// bodies; Duplicates were stored before; Conflicts used an id again for
-	// another message; Refused found the queue full; Failed could not be stored.
-	Published, PublishedBytes, Duplicates, Conflicts, Refused, Failed int64
+	// another message; Refused found the queue full; NoRoom were refused because
+	// the disk is almost full; Failed could not be stored.
+	Published, PublishedBytes, Duplicates, Conflicts, Refused, NoRoom, Failed int64
 	// Delivered counts each message once for each subscription it went to.
 	Delivered int64
 	// Replays delivered stored messages; of them Fallbacks because a live
@@ -77,7 +82,7 @@ func (b *Broker) Stats() Stats {
 		QueueBytes: int64(queued), QueueBound: int64(b.cfg.QueueBytes), Waiting: int64(waiting),
 		Published: c.published.Load(), PublishedBytes: c.bytes.Load(),
 		Duplicates: c.duplicates.Load(), Conflicts: c.conflicts.Load(),
-		Refused: c.refused.Load(), Failed: c.failed.Load(),
+		Refused: c.refused.Load(), NoRoom: c.noRoom.Load(), Failed: c.failed.Load(),
 		Delivered: c.delivered.Load(), Replays: c.replays.Load(), Fallbacks: c.fallbacks.Load(),
 		Subscribed: c.subscribed.Load(), Trims: c.trimmed.Load(),
 		Commits: c.commits.Load(), CommitTime: time.Duration(c.commitNanos.Load()),
@@ -90,7 +95,11 @@ func (b *Broker) Stats() Stats {
 
 // committed counts one commit.
 func (c *counters) committed(done *commit, d time.Duration, err error) {
-	if err != nil {
+	switch {
+	case errors.Is(err, backend.ErrStorageFull):
+		c.noRoom.Add(int64(len(done.entries)))
+		return
+	case err != nil:
 		c.failed.Add(int64(len(done.entries)))
 		return
 	}

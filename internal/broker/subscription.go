@@ -165,7 +165,7 @@ func (u *Subscription) startReplay(ctx context.Context, dst []Event) ([]Event, e
 		return dst, err
 	}
 	u.through = max(last, at, u.cursor)
-	u.asOf = time.Now()
+	u.asOf = b.cfg.Clock.Past()
 	u.left = 0
 	q := u.query()
 	first := !u.replayed && !u.wasLive
@@ -304,7 +304,7 @@ func (u *Subscription) wanted(b *Batch, last parley.Seq) *Batch {
 	if u.cursor < b.First() && b.Last() <= last && !b.conditional {
 		return b
 	}
-	now, params := time.Now(), u.session.params()
+	now, params := u.session.broker.cfg.Clock.Past(), u.session.params()
 	part := slices.DeleteFunc(slices.Clone(b.Messages), func(m *parley.Message) bool {
 		return m.Seq <= u.cursor || m.Seq > last || m.Expired(now) || !m.Matches(params)
 	})

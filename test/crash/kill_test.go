@@ -105,6 +105,7 @@ func pipelined(log []oracle.Message) error {
 // world is one store and all who use it, across the server's lives.
 type world struct {
 	binary, dir string
+	under       []string // a program, with its arguments, that runs the server
 	args        []string
 	rand        *rand.Rand
 	ledger      oracle.Ledger

@@ -20,6 +20,9 @@ func (db *DB) Append(ctx context.Context, entries []backend.Entry) ([]backend.Re
 	if len(entries) == 0 {
 		return nil, nil
 	}
+	if err := db.space.admit(sizeOf(entries)); err != nil {
+		return nil, err
+	}
 	results := make([]backend.Result, len(entries))
 	batch, last, err := db.prepare(entries, results)
 	if err != nil {
@@ -27,12 +30,31 @@ func (db *DB) Append(ctx context.Context, entries []backend.Entry) ([]backend.Re
 	}
 	defer func() { _ = batch.Close() }()
 	began := time.Now()
-	if err := batch.SyncWait(); err != nil {
+	if err := db.wait(batch); err != nil {
 		return nil, fmt.Errorf("pebble: commit: %w", err)
 	}
 	db.commit.Add(int64(time.Since(began)))
 	db.advance(last)
 	return results, nil
+}
+
+// wait returns when a queued commit is durable. When that fails nobody knows
+// what is on disk.
+func (db *DB) wait(batch *pebble.Batch) error {
+	err := batch.SyncWait()
+	if err != nil {
+		db.opt.Fatal("commit: " + err.Error())
+	}
+	return err
+}
+
+// sizeOf is about what a commit of entries takes at most.
+func sizeOf(entries []backend.Entry) int64 {
+	n := int64(0)
+	for _, e := range entries {
+		n += int64(e.Message.Size())
+	}
+	return n
 }
 
 // advance raises the watermark. The WAL is synced in order: when a commit is
@@ -76,7 +98,7 @@ func (db *DB) putLast(batch *pebble.Batch) error {
 func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []backend.Result, now time.Time) error {
 	b := &db.build
 	b.reset(now)
-	known := dedup{db: db, batch: batch, now: now}
+	known := dedup{db: db, batch: batch, start: db.windowStart()}
 	for i := range entries {
 		if entries[i].Key != "" {
 			fresh, err := known.check(&entries[i], &results[i], i)

@@ -202,7 +202,7 @@ func (c *checker) lock() (io.Closer, error) {
 // open opens the database for reading. What keeps it from opening is damage.
 func (c *checker) open() error {
 	fsys := unlockedFS{c.fs}
-	o := pebbleOptions(Options{FS: fsys, Logger: slog.New(slog.DiscardHandler), Fatal: func(string) {}})
+	o := pebbleOptions(Options{FS: fsys, Logger: slog.New(slog.DiscardHandler), Fatal: func(string) {}}, largestMemTable)
 	defer o.Cache.Unref()
 	o.ReadOnly = true
 	db, err := pebble.Open(c.fs.PathJoin(c.dir, logName), o)

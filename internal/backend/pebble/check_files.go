@@ -16,7 +16,7 @@ import (
 func (c *checker) files() {
 	for _, name := range c.list("") {
 		switch name {
-		case logName, markName, ballastFile:
+		case logName, markName, ballastName:
 		case backupDir:
 			c.note("%s is left from a backup that was broken off; the next start removes it", name)
 		default:
@@ -43,9 +43,6 @@ func (c *checker) files() {
 		c.note("one of the two slots of the mark cannot be read: torn by a crash, or damaged; the other one counts")
 	}
 }
-
-// ballastFile holds room for when the disk is full; what is in it means nothing.
-const ballastFile = "ballast"
 
 // list is what a directory of the store has.
 func (c *checker) list(dir string) []string {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,10 +42,18 @@ type Options struct {
 	// hours and 1 GiB of index unless set, whichever ends first.
 	DedupWindow time.Duration
 	DedupBytes  int64
-	// Now is the clock; nil is time.Now.
+	// Now is the clock that messages and seqs are stamped with; nil is time.Now.
 	Now func() time.Time
+	// Past is the clock by which what has expired, or left the window of
+	// idempotency, is judged; nil is Now.
+	Past func() time.Time
+	// Reserve is the free space, in bytes, below which nothing more is stored. It
+	// is never less than what the store itself needs, see [Space]; 0 chooses by
+	// the size of the disk. It has no meaning in memory.
+	Reserve int64
 	// Fatal is called when the disk failed in a way that leaves unknown what is
-	// durable, and must not return; nil ends the process.
+	// durable, and must not return; nil logs one line and ends the process with
+	// code 1.
 	Fatal func(message string)
 
 	blockBytes int // of a table's blocks; 0 is 32 KiB
@@ -60,6 +67,8 @@ type DB struct {
 	id     storeID
 	lock   *pebble.Lock
 	files  watchFS
+	damage damage
+	space  *space // nil where the room is not known, as in memory
 	mark   *mark
 	stop   chan struct{}
 	tasks  sync.WaitGroup
@@ -97,18 +106,20 @@ func Open(dir string, opt Options) (*DB, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	if opt.Past == nil {
+		opt.Past = opt.Now
+	}
 	if opt.Fatal == nil {
-		opt.Fatal = func(message string) {
-			opt.Logger.Error("the store failed; stopping because it is not known what is on disk", "error", message)
-			os.Exit(1)
-		}
+		opt.Fatal = exit(opt.Logger)
 	}
 	db := &DB{opt: opt, dir: dir, stop: make(chan struct{}), totals: map[parley.Stream]*total{}}
+	db.damage.opt = &db.opt
 	if err := db.open(); err != nil {
 		return nil, err
 	}
 	db.tasks.Go(db.keepMark)
 	db.tasks.Go(db.expireKeys)
+	db.tasks.Go(db.watchSpace)
 	return db, nil
 }
 
@@ -129,11 +140,15 @@ func (db *DB) open() (err error) {
 		return errors.Join(fmt.Errorf("pebble: open store %s: %w", db.dir, err), db.lock.Close())
 	}
 	db.id = id
+	if db.space, err = openSpace(db.opt.FS, db.dir, db.opt); err != nil {
+		return errors.Join(fmt.Errorf("pebble: store %s: %w", db.dir, err), db.lock.Close())
+	}
+	db.opt.FS = strictFS{FS: db.space.guard(db.opt.FS), fatal: db.opt.Fatal, space: db.space, stop: db.stop}
 	db.files = watchFS{FS: db.opt.FS, seen: &manifests{synced: map[uint64]uint64{}}, gate: newGate()}
-	po := pebbleOptions(db.opt)
+	po := pebbleOptions(db.opt, db.space.memTable())
 	defer po.Cache.Unref()
 	po.FS, po.Lock, po.ErrorIfNotExists = db.files, db.lock, exists
-	po.EventListener.ManifestCreated = db.files.seen.created
+	po.EventListener.ManifestCreated, po.EventListener.DataCorruption = db.files.seen.created, db.damage.found
 	if db.db, err = pebble.Open(logs, po); err != nil {
 		db.files.gate.decide(false)
 		return errors.Join(fmt.Errorf("pebble: open store %s: %w", db.dir, err), db.lock.Close())
@@ -227,14 +242,14 @@ func getIn(r pebble.Reader, key []byte) ([]byte, error) {
 
 // pebbleOptions are tuned for blocks: large values that hardly overlap, already
 // compressed.
-func pebbleOptions(opt Options) *pebble.Options {
+func pebbleOptions(opt Options, memTable int64) *pebble.Options {
 	o := &pebble.Options{
 		FS: opt.FS,
 		// The default format drops synced data silently when one bit of the
 		// WAL flips; the newest one reports it.
 		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                16 << 20,
-		MemTableStopWritesThreshold: 3,
+		MemTableSize:                uint64(memTable),
+		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       64,
 		BytesPerSync:                1 << 20,

@@ -29,7 +29,7 @@ const dedupBytes = 72
 type dedup struct {
 	db     *DB
 	batch  *pebble.Batch
-	now    time.Time
+	start  parley.Seq        // of the window
 	staged map[dedupHash]int // entries of this commit, by index
 	order  []dedupHash
 	repeat map[int]int // entry -> the entry of this commit that it repeats
@@ -55,7 +55,7 @@ func (d *dedup) check(e *backend.Entry, r *backend.Result, i int) (fresh bool, e
 		return false, errCorrupt
 	default:
 		seq := parley.Seq(binary.BigEndian.Uint64(v))
-		if seq > d.db.windowStart(d.now) {
+		if seq > d.start {
 			d.settle(e, r, seq, v[8:])
 			return false, nil
 		}
@@ -104,8 +104,8 @@ func (d *dedup) finish(entries []backend.Entry, results []backend.Result) error 
 
 // windowStart is the seq below which keys are forgotten. A seq is never below
 // the time in µs at which it was given.
-func (db *DB) windowStart(now time.Time) parley.Seq {
-	return parley.Seq(max(0, now.Add(-db.opt.DedupWindow).UnixMicro()))
+func (db *DB) windowStart() parley.Seq {
+	return parley.Seq(max(0, db.opt.Past().Add(-db.opt.DedupWindow).UnixMicro()))
 }
 
 func hashKey(s parley.Stream, key string) dedupHash {
@@ -160,7 +160,7 @@ func (db *DB) forgetKeys(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = it.Close() }()
-	start := db.windowStart(db.opt.Now())
+	start := db.windowStart()
 	for it.First(); it.Valid() && ctx.Err() == nil; it.Next() {
 		db.mu.Lock()
 		over := db.keys*dedupBytes > db.opt.DedupBytes

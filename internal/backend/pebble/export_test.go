@@ -107,3 +107,13 @@ func (o Options) SmallBlocks() Options {
 	o.blockBytes = 512
 	return o
 }
+
+// Tend does what the store does once a second about the room on its disk.
+func (db *DB) Tend(ctx context.Context) { db.tendSpace(ctx) }
+
+// Watermarks are the bounds for a disk: the memtable's size, the reserve, and
+// what must be free to store again.
+func Watermarks(total, wanted int64) (memTable, reserve, resume, ballast int64) {
+	m := marksFor(total, wanted)
+	return m.memTable, m.reserve, m.resume, m.ballast
+}

@@ -35,7 +35,7 @@ func (db *DB) record(key string) (backend.Record, error) {
 		return backend.Record{}, fmt.Errorf("pebble: get: %w", err)
 	}
 	r, err := readRecord(key, v)
-	if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Now()) {
+	if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Past()) {
 		return backend.Record{}, fmt.Errorf("record %q: %w", key, parley.ErrNotFound)
 	}
 	return r, err
@@ -44,6 +44,15 @@ func (db *DB) record(key string) (backend.Record, error) {
 // Put implements backend.KV.
 func (db *DB) Put(ctx context.Context, r backend.Record) (uint64, error) {
 	if err := errors.Join(ctx.Err(), checkKey(r.Key)); err != nil {
+		return 0, err
+	}
+	// What takes the place of a record, such as an acknowledgement, goes on when
+	// the disk is full.
+	room := db.space.spare
+	if r.Rev == 0 {
+		room = db.space.admit
+	}
+	if err := room(int64(len(r.Key) + len(r.Value))); err != nil {
 		return 0, err
 	}
 	rev, err := db.change(r.Key, r.Rev, true, func(b *pebble.Batch, rev uint64) error {
@@ -64,6 +73,9 @@ func (db *DB) Put(ctx context.Context, r backend.Record) (uint64, error) {
 // Delete implements backend.KV.
 func (db *DB) Delete(ctx context.Context, key string, rev uint64) error {
 	if err := errors.Join(ctx.Err(), checkKey(key)); err != nil {
+		return err
+	}
+	if err := db.space.spare(int64(len(key))); err != nil {
 		return err
 	}
 	_, err := db.change(key, rev, false, func(b *pebble.Batch, _ uint64) error {
@@ -97,7 +109,7 @@ func (db *DB) change(key string, rev uint64, create bool, write func(b *pebble.B
 	}
 	db.mu.Unlock()
 	if err == nil {
-		err = batch.SyncWait()
+		err = db.wait(batch)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("pebble: put: %w", err)
@@ -121,7 +133,7 @@ func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[backend.Record,
 			if err == nil {
 				err = ctx.Err()
 			}
-			if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Now()) {
+			if err == nil && !r.Expires.IsZero() && !r.Expires.After(db.opt.Past()) {
 				continue
 			}
 			if !yield(r, err) || err != nil {

@@ -1,7 +1,9 @@
 package pebble
 
 import (
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -16,6 +18,11 @@ type logger struct{ opt Options }
 func (l logger) Infof(string, ...any) {}
 
 func (l logger) Errorf(format string, args ...any) {
+	for _, a := range args {
+		if err, ok := a.(error); ok && errors.Is(err, syscall.ENOSPC) {
+			return // A full disk is logged once, see space; Pebble tries every second.
+		}
+	}
 	l.opt.Logger.Error("pebble reports an error", "error", fmt.Sprintf(format, args...))
 }
 

@@ -226,6 +226,9 @@ func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq,
 	if err := batch.Set(floorKey(s), binary.BigEndian.AppendUint64(nil, uint64(floor)), nil); err != nil {
 		return err
 	}
+	if err := db.space.spare(int64(batch.Len())); err != nil {
+		return err
+	}
 	// It takes a seq, so that the mark, which knows seqs only, tells when the
 	// commit is lost and what was removed is back.
 	db.mu.Lock()
@@ -237,12 +240,13 @@ func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq,
 	}
 	db.mu.Unlock()
 	if err == nil {
-		err = batch.SyncWait()
+		err = db.wait(batch)
 	}
 	if err != nil {
 		return err
 	}
 	db.advance(last)
+	db.space.trimmed(s, floor)
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if t := db.totals[s]; t != nil {
@@ -262,6 +266,7 @@ type Stats struct {
 	L0Files        int64         // tables that no compaction has sorted yet
 	DedupKeys      int64         // idempotency keys in the window
 	SyncTime       time.Duration // spent waiting for fsyncs in all
+	DamagedFiles   int           // files that a read found damaged since Open
 }
 
 // Stats takes a snapshot. It costs some microseconds.
@@ -279,5 +284,6 @@ func (db *DB) Stats() Stats {
 		L0Files:        m.Levels[0].TablesCount,
 		DedupKeys:      keys,
 		SyncTime:       time.Duration(db.commit.Load()),
+		DamagedFiles:   db.damage.count(),
 	}
 }

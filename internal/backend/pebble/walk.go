@@ -41,7 +41,7 @@ func (db *DB) walk(ctx context.Context, q backend.Query) (*walk, error) {
 		return nil, err
 	}
 	if q.Now.IsZero() {
-		q.Now = db.opt.Now()
+		q.Now = db.opt.Past()
 	}
 	// What is below the watermark now is in any later snapshot.
 	w := &walk{ctx: ctx, q: q, before: parley.Seq(db.durable.Load()) + 1, now: q.Now.UnixMicro(), snap: db.db.NewSnapshot()}
