@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -101,10 +102,11 @@ func reachable(l net.Listener) string {
 // serveClients answers clients until ctx ends. Conversations go on.
 func (s *Server) serveClients(ctx context.Context) error {
 	routes := s.routes(context.WithoutCancel(ctx))
+	const share = 4
 	serving, ctx := errgroup.WithContext(ctx) // when one listener fails, both stop
 	if s.secure != nil {
 		serving.Go(func() error {
-			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(&s.policy, routes))
+			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(&s.policy, routes), share)
 		})
 	}
 	if s.plain != nil {
@@ -112,7 +114,7 @@ func (s *Server) serveClients(ctx context.Context) error {
 		if s.redirects() {
 			plain = s.redirectRoutes()
 		}
-		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(&s.policy, plain)) })
+		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(&s.policy, plain), share) })
 	}
 	return serving.Wait()
 }
@@ -134,18 +136,20 @@ const operatorConnections = 256
 // see how the server stops.
 func (s *Server) serveOperators(ctx context.Context) error {
 	policy := wire.Policy{Open: !s.cfg.HTTP.AdminOpen}
-	return s.serve(ctx, wire.Limit(s.admin, operatorConnections, 0), s.newHTTP(&policy, s.operatorRoutes()))
+	const share = 10 // what is left when clients took their time
+	return s.serve(ctx, wire.Limit(s.admin, operatorConnections, 0), s.newHTTP(&policy, s.operatorRoutes()), share)
 }
 
-// serve answers HTTP until ctx ends, and then waits for requests in hand.
-func (s *Server) serve(ctx context.Context, l net.Listener, server *http.Server) error {
+// serve answers HTTP until ctx ends, and then waits for requests in hand, up to
+// that share of the time to stop in.
+func (s *Server) serve(ctx context.Context, l net.Listener, server *http.Server, share int) error {
 	var stopping sync.WaitGroup
 	defer stopping.Wait()
 	served, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stopping.Go(func() {
 		<-served.Done()
-		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config().Drain/4)
+		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config().Drain/time.Duration(share))
 		defer cancel()
 		if server.Shutdown(patient) != nil {
 			_ = server.Close() // who is still busy has had its time

@@ -148,8 +148,15 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.admin != nil {
 		s.start(ctx, &down, failed, task{"serve operators", s.serveOperators})
 	}
+	// Clients are told goodbye while the requests in hand are finished: one that
+	// does not end must not keep the others waiting.
+	stopListening, finish := launch(ctx, failed, task{"serve clients", s.serveClients})
+	down.push("finish requests", finish)
 	down.push("say goodbye", s.goodbye)
-	s.start(ctx, &down, failed, task{"serve clients", s.serveClients})
+	down.push("stop listening", func(context.Context) error {
+		stopListening()
+		return nil
+	})
 	down.push("be not ready", func(context.Context) error {
 		s.ready.Store(false)
 		return nil
@@ -181,10 +188,19 @@ type task struct {
 	run  func(context.Context) error
 }
 
-// start runs a task and pushes the step that stops it. What a task returns by
-// itself goes to failed.
+// start runs a task and pushes the step that stops it.
 func (s *Server) start(ctx context.Context, down *stack, failed chan<- error, t task) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop, finish := launch(ctx, failed, t)
+	down.push(t.name, func(last context.Context) error {
+		stop()
+		return finish(last)
+	})
+}
+
+// launch runs a task until stop is called; finish waits until it has ended. What
+// a task returns goes to failed.
+func launch(ctx context.Context, failed chan<- error, t task) (stop context.CancelFunc, finish func(last context.Context) error) {
+	ctx, stop = context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -193,8 +209,7 @@ func (s *Server) start(ctx context.Context, down *stack, failed chan<- error, t 
 			failed <- fmt.Errorf("%s: %w", t.name, err)
 		}
 	})
-	down.push(t.name, func(last context.Context) error {
-		cancel()
+	return stop, func(last context.Context) error {
 		select {
 		case <-done:
 			running.Wait()
@@ -202,7 +217,7 @@ func (s *Server) start(ctx context.Context, down *stack, failed chan<- error, t 
 		case <-last.Done():
 			return context.Cause(last)
 		}
-	})
+	}
 }
 
 // goodbye ends all conversations: each client is told when to come back, at
