@@ -15,7 +15,8 @@ import (
 //
 //	is it well?            ready, open_to_network, admin_open_to_network, panics_total, failed_messages_total, build_info
 //	who is connected?      connections, sessions, subscriptions, sessions_closed_total, connections_refused_total
-//	what is it doing?      published_*, delivered_messages_total, duplicate_…, conflicting_…, replays_total
+//	what is it doing?      received_messages_total = published_… + duplicate_… + conflicting_… + refused_… +
+//	                       storage_full_… + failed_… + invalid_…; delivered_messages_total, replays_total
 //	is it keeping up?      commit_duration_seconds, commits_total, publish_queue_bytes of _limit_bytes,
 //	                       refused_messages_total, slow_fallbacks_total, tail_bytes
 //	what is about to fail? storage_full, storage_full_messages_total, disk_free_bytes, disk_reserve_bytes, store_disk_bytes, store_compaction_debt_bytes, store_l0_tables,
@@ -161,11 +162,13 @@ func brokerMetrics() []metric {
 		gauge("tail_bytes", "Newest messages kept in memory for live readers.", func(s *snapshot) float64 { return float64(s.broker.TailBytes) }),
 		gauge("publish_queue_bytes", "Messages received and not yet durable.", func(s *snapshot) float64 { return float64(s.broker.QueueBytes) }),
 		gauge("publish_queue_limit_bytes", "Bound of the publish queue.", func(s *snapshot) float64 { return float64(s.broker.QueueBound) }),
+		counter("received_messages_total", "Messages that were to be published, whatever became of them.", func(s *snapshot) float64 { return float64(s.broker.Received) }),
+		counter("invalid_messages_total", "Publishes that broke a rule; one for each request that could not be read.", func(s *snapshot) float64 { return float64(s.broker.Invalid) }),
 		counter("published_messages_total", "Messages stored.", func(s *snapshot) float64 { return float64(s.broker.Published) }),
 		counter("published_bytes_total", "Bytes of their bodies.", func(s *snapshot) float64 { return float64(s.broker.PublishedBytes) }),
 		counter("duplicate_messages_total", "Publishes of what an earlier one had stored.", func(s *snapshot) float64 { return float64(s.broker.Duplicates) }),
 		counter("conflicting_messages_total", "Publishes that used an id again for another message.", func(s *snapshot) float64 { return float64(s.broker.Conflicts) }),
-		counter("refused_messages_total", "Publishes refused because the queue was full.", func(s *snapshot) float64 { return float64(s.broker.Refused) }),
+		counter("refused_messages_total", "Publishes refused because the queue was full, or the server stopping.", func(s *snapshot) float64 { return float64(s.broker.Refused) }),
 		counter("storage_full_messages_total", "Publishes refused because the disk is almost full.", func(s *snapshot) float64 { return float64(s.broker.NoRoom) }),
 		counter("failed_messages_total", "Publishes that the store failed to take.", func(s *snapshot) float64 { return float64(s.broker.Failed) }),
 		counter("delivered_messages_total", "Messages delivered, once for each subscription.", func(s *snapshot) float64 { return float64(s.broker.Delivered) }),

@@ -22,7 +22,7 @@ func (s *Server) oldMetrics(w http.ResponseWriter, _ *http.Request) {
 		"router.total_subscriptions":             b.Subscribed,
 		"router.total_unsubscription_attempts":   b.Subscribed - b.Subscriptions,
 		"router.total_unsubscriptions":           b.Subscribed - b.Subscriptions,
-		"router.total_messages_incoming":         b.Published + b.Duplicates + b.Conflicts + b.Refused + b.Failed,
+		"router.total_messages_incoming":         b.Received,
 		"router.total_messages_routed":           b.Published,
 		"router.total_messages_bytes_incoming":   b.PublishedBytes, // those of refused messages are not counted
 		"router.total_messages_bytes_stored":     b.PublishedBytes,

@@ -161,6 +161,7 @@ func (b *Broker) deliver(c *commit) {
 func (b *Broker) Publish(ctx context.Context, p *Publish) error {
 	for i := range p.Messages {
 		if _, err := parley.ParseTopic(string(p.Messages[i].Message.Topic)); err != nil {
+			b.Refused(err)
 			return err
 		}
 		b.cfg.Limits.check(&p.Messages[i])
@@ -168,8 +169,7 @@ func (b *Broker) Publish(ctx context.Context, p *Publish) error {
 	done := make(chan struct{})
 	s := &submission{publishes: []*Publish{p}, answer: func() { close(done) }}
 	s.measure()
-	if err := b.queue.push(s); err != nil {
-		b.stats.refuse(s)
+	if err := b.submit(s); err != nil {
 		return err
 	}
 	select {
@@ -178,6 +178,28 @@ func (b *Broker) Publish(ctx context.Context, p *Publish) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// submit hands s over to be stored, and counts it.
+func (b *Broker) submit(s *submission) error {
+	b.stats.received.Add(int64(s.messages))
+	b.stats.invalid.Add(int64(s.invalid))
+	err := b.queue.push(s)
+	if err != nil {
+		b.stats.refused.Add(int64(s.messages - s.invalid))
+	}
+	return err
+}
+
+// Refused counts a publish that was refused with err before its messages could
+// be handed over: as one message, however many it may have been about.
+func (b *Broker) Refused(err error) {
+	b.stats.received.Add(1)
+	if errors.Is(err, parley.ErrUnavailable) {
+		b.stats.refused.Add(1)
+		return
+	}
+	b.stats.invalid.Add(1)
 }
 
 // Goodbye tells every session the event that bye makes for it; each ends once

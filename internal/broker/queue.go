@@ -20,13 +20,18 @@ type submission struct {
 	publishes []*Publish
 	bytes     int
 	messages  int
+	invalid   int    // of the messages, those that broke a rule
 	answer    func() // called when all results are set
 }
 
+// measure is called when the rules were applied.
 func (s *submission) measure() {
 	for _, p := range s.publishes {
 		for i := range p.Messages {
 			s.bytes += p.Messages[i].Message.Size()
+			if p.Messages[i].Result.Err != nil {
+				s.invalid++
+			}
 		}
 		s.messages += len(p.Messages)
 	}

@@ -115,7 +115,6 @@ func (s *Session) Reply(e Event, cost int) {
 // of this session's is unanswered.
 func (s *Session) Publish(requests []*Publish) {
 	sub := &submission{publishes: requests}
-	sub.measure()
 	sub.answer = func() { s.answer(sub) }
 	for _, r := range requests {
 		for i := range r.Messages {
@@ -123,6 +122,7 @@ func (s *Session) Publish(requests []*Publish) {
 			s.broker.cfg.Limits.check(&r.Messages[i])
 		}
 	}
+	sub.measure()
 	s.mu.Lock()
 	for s.unsent > s.broker.cfg.SessionBytes && !s.closed && s.bye == nil {
 		s.room.Wait()
@@ -135,8 +135,7 @@ func (s *Session) Publish(requests []*Publish) {
 	}
 	s.unsent += sub.bytes
 	s.mu.Unlock()
-	if err := s.broker.queue.push(sub); err != nil {
-		s.broker.stats.refuse(sub)
+	if err := s.broker.submit(sub); err != nil {
 		sub.refuse(err)
 		s.answer(sub)
 	}

@@ -11,6 +11,8 @@ import (
 
 // counters count what the broker does; all only grow but subscriptions.
 type counters struct {
+	received      atomic.Int64
+	invalid       atomic.Int64
 	published     atomic.Int64
 	bytes         atomic.Int64
 	duplicates    atomic.Int64
@@ -45,11 +47,14 @@ type Stats struct {
 	// QueueBytes wait to be stored, of at most QueueBound; Waiting is how many
 	// times something was handed over for it.
 	QueueBytes, QueueBound, Waiting int64
+	// Received messages were to be published. Of them Invalid broke a rule,
+	// counting one for each request that could not be read;
 	// Published messages were stored, PublishedBytes is the sum of their
 	// bodies; Duplicates were stored before; Conflicts used an id again for
-	// another message; Refused found the queue full; NoRoom were refused because
-	// the disk is almost full; Failed could not be stored.
-	Published, PublishedBytes, Duplicates, Conflicts, Refused, NoRoom, Failed int64
+	// another message; Refused found the queue full or the broker stopping; NoRoom were refused because
+	// the disk is almost full; Failed could not be stored. Received is the sum of
+	// all but PublishedBytes, when nothing waits.
+	Received, Invalid, Published, PublishedBytes, Duplicates, Conflicts, Refused, NoRoom, Failed int64
 	// Delivered counts each message once for each subscription it went to.
 	Delivered int64
 	// Replays delivered stored messages; of them Fallbacks because a live
@@ -80,6 +85,7 @@ func (b *Broker) Stats() Stats {
 		Sessions: int64(sessions), Subscriptions: c.subscriptions.Load(),
 		Feeds: int64(feeds), TailBytes: int64(tail),
 		QueueBytes: int64(queued), QueueBound: int64(b.cfg.QueueBytes), Waiting: int64(waiting),
+		Received: c.received.Load(), Invalid: c.invalid.Load(),
 		Published: c.published.Load(), PublishedBytes: c.bytes.Load(),
 		Duplicates: c.duplicates.Load(), Conflicts: c.conflicts.Load(),
 		Refused: c.refused.Load(), NoRoom: c.noRoom.Load(), Failed: c.failed.Load(),
@@ -125,8 +131,6 @@ func (c *counters) committed(done *commit, d time.Duration, err error) {
 	i, _ := slices.BinarySearch(bounds[:], d.Seconds())
 	c.commitTimes[i].Add(1)
 }
-
-func (c *counters) refuse(s *submission) { c.refused.Add(int64(s.messages)) }
 
 // subscribe counts a subscription that begins.
 func (c *counters) subscribe() {

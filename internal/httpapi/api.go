@@ -155,7 +155,9 @@ func (a *API) serve(rt *route) http.Handler {
 		err := a.share(w, r)
 		var query map[string]string
 		if err == nil {
-			query, err = rt.query(r.URL.RawQuery)
+			if query, err = rt.query(r.URL.RawQuery); err != nil && rt.publishes {
+				a.cfg.Broker.Refused(err)
+			}
 		}
 		if err == nil {
 			err = rt.serve(w, &request{Request: r.WithContext(ctx), query: query})

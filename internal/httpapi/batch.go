@@ -21,18 +21,29 @@ const (
 // publishJSON stores the messages that the body describes: one object, an object
 // with a list, or an object on each line.
 func (a *API) publishJSON(w http.ResponseWriter, r *request) error {
+	messages, listed, err := a.readMessages(w, r)
+	if err != nil {
+		a.cfg.Broker.Refused(err)
+		return err
+	}
+	return a.store(w, r, messages, listed)
+}
+
+// readMessages reads the messages that a body describes; listed says that the
+// answer is a list.
+func (a *API) readMessages(w http.ResponseWriter, r *request) (messages []broker.Publication, listed bool, err error) {
 	mediaType, err := bodyType(r.Header.Get("Content-Type"), objectType, linesType)
 	if err != nil {
 		w.Header().Set("Accept-Post", objectType+", "+linesType)
-		return err
+		return nil, false, err
 	}
 	p, err := a.readBody(w, r.Request, a.batchBytes())
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	producer, err := producerOf(r)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	var set batch
 	if mediaType == linesType {
@@ -41,25 +52,22 @@ func (a *API) publishJSON(w http.ResponseWriter, r *request) error {
 		set, err = a.readObject(p)
 	}
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	if set.producer != nil {
 		if producer != "" {
-			return invalid("either the member producer or Idempotency-Key")
+			return nil, false, invalid("either the member producer or Idempotency-Key")
 		}
 		if producer, err = checkProducer(*set.producer); err != nil {
-			return err
+			return nil, false, err
 		}
 	}
 	key, _, err := keyOf(r.Request)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	messages, err := set.fill(producer, key)
-	if err != nil {
-		return err
-	}
-	return a.store(w, r, messages, set.listed)
+	messages, err = set.fill(producer, key)
+	return messages, set.listed, err
 }
 
 // batchBytes bounds the body of a batch: room for one message of the largest

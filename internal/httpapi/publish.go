@@ -34,21 +34,29 @@ func invalid(format string, args ...any) error {
 
 // publish stores the body of the request, byte for byte, as one message.
 func (a *API) publish(w http.ResponseWriter, r *request) error {
-	p, producer, err := publicationOf(r)
+	message, err := a.readMessage(w, r)
 	if err != nil {
-		return err
-	}
-	message := make([]broker.Publication, 1)
-	if err := p.Fill(&message[0], producer); err != nil {
-		return err
-	}
-	if message[0].Message.Topic.Reserved() {
-		return broker.ErrReserved
-	}
-	if message[0].Message.Body, err = a.readBody(w, r.Request, int64(a.cfg.Broker.Limits().MessageBytes)); err != nil {
+		a.cfg.Broker.Refused(err)
 		return err
 	}
 	return a.store(w, r, message, false)
+}
+
+// readMessage reads the one message that a request is.
+func (a *API) readMessage(w http.ResponseWriter, r *request) ([]broker.Publication, error) {
+	p, producer, err := publicationOf(r)
+	if err != nil {
+		return nil, err
+	}
+	message := make([]broker.Publication, 1)
+	if err := p.Fill(&message[0], producer); err != nil {
+		return nil, err
+	}
+	if message[0].Message.Topic.Reserved() {
+		return nil, broker.ErrReserved
+	}
+	message[0].Message.Body, err = a.readBody(w, r.Request, int64(a.cfg.Broker.Limits().MessageBytes))
+	return message, err
 }
 
 // publicationOf is what the request says of its message, beside the body.

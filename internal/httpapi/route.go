@@ -32,7 +32,9 @@ type route struct {
 	answer   answer
 	// faults are the statuses of problems beyond those that any route has.
 	faults []int
-	serve  func(http.ResponseWriter, *request) error
+	// publishes says that each request is counted as a publish.
+	publishes bool
+	serve     func(http.ResponseWriter, *request) error
 	// handler serves the route in place of serve, and reads the query itself.
 	handler http.Handler
 }

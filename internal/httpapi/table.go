@@ -48,7 +48,7 @@ func (a *API) publishRoutes() []route {
 			body:   &body{"The message.", []content{{"*/*", schema{}, "hi"}}},
 			answer: answer{http.StatusCreated, "It is stored.", []param{locationHeader()}, outcome},
 			faults: []int{http.StatusForbidden, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
-			serve:  a.publish,
+			serve:  a.publish, publishes: true,
 		},
 		{
 			method: http.MethodPost, path: "/v1/messages", id: "publishBatch", summary: "Publish messages described in JSON",
@@ -65,7 +65,7 @@ func (a *API) publishRoutes() []route {
 				{jsonType, schema{"oneOf": []any{reference("Outcome"), reference("Results")}}, object{"topic": "/hello", "seq": exampleSeq}},
 			}},
 			faults: []int{http.StatusForbidden, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
-			serve:  a.publishJSON,
+			serve:  a.publishJSON, publishes: true,
 		},
 	}
 }

@@ -76,6 +76,8 @@ type Hello struct {
 type Bad struct {
 	Ref string
 	Err error
+	// Publish says that it was a publish, which is counted as such.
+	Publish bool
 }
 
 func (*Publish) request()     {}

@@ -198,6 +198,9 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Hello:
 		s.Reply(welcome(r.Ref, s, b), 0)
 	case *Bad:
+		if r.Publish {
+			b.Refused(r.Err)
+		}
 		s.Reply(&broker.Failed{Ref: r.Ref, Err: r.Err}, 0)
 	default:
 		panic(fmt.Sprintf("protocol: unknown request %T", r))

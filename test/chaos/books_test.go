@@ -68,6 +68,8 @@ func TestBooksBalance(t *testing.T) {
 		"published_bytes_total":      bytes,
 		"duplicate_messages_total":   n,
 		"conflicting_messages_total": n,
+		"invalid_messages_total":     n,
+		"received_messages_total":    5 * n,
 		"refused_messages_total":     0,
 		"failed_messages_total":      0,
 		// Each reader, the one with two subscriptions, and what of it went to

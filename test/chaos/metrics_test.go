@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -63,7 +64,46 @@ func quiet(t *testing.T, s *servertest.Server) gauges {
 		return m["sessions"]+m["subscriptions"]+m["feeds"]+m["publish_queue_bytes"]+
 			m[`connections{protocol="native"}`]+m[`connections{protocol="gobbler"}`]+m[`connections{protocol="sse"}`] == 0
 	})
+	if err := unbalanced(m); err != nil {
+		t.Error(err)
+	}
 	return m
+}
+
+// unbalanced says what is wrong with the books of a server where nothing waits
+// (R21): whatever was to be published was stored, or refused for some reason.
+func unbalanced(m gauges) error {
+	var sum float64
+	for _, became := range []string{"published", "duplicate", "conflicting", "refused", "storage_full", "failed", "invalid"} {
+		n, ok := m[became+"_messages_total"]
+		if !ok && became != "storage_full" {
+			return fmt.Errorf("there is no %s_messages_total", became)
+		}
+		sum += n
+	}
+	if received, ok := m["received_messages_total"]; !ok || received != sum {
+		return fmt.Errorf("%v messages were received, and it is known of %v what became of them", received, sum)
+	}
+	return nil
+}
+
+// TestUnbalancedIsFound: the check of the books fails when a message is missing.
+func TestUnbalancedIsFound(t *testing.T) {
+	t.Parallel()
+	m := gauges{"received_messages_total": 7}
+	for _, became := range []string{"published", "duplicate", "conflicting", "refused", "storage_full", "failed", "invalid"} {
+		if unbalanced(m) == nil {
+			t.Errorf("a message is missing before %s", became)
+		}
+		m[became+"_messages_total"] = 1
+	}
+	if err := unbalanced(m); err != nil {
+		t.Error(err)
+	}
+	m["received_messages_total"]++
+	if unbalanced(m) == nil {
+		t.Error("a message is missing")
+	}
 }
 
 // unharmed demands that nothing panicked and nothing failed to be stored.

@@ -176,6 +176,9 @@ func TestOverload(t *testing.T) {
 	}
 	m := scrape(t, s)
 	unharmed(t, m)
+	if err := unbalanced(m); err != nil {
+		t.Error(err)
+	}
 	if m["published_messages_total"] != float64(len(acked)) || m["refused_messages_total"] != float64(len(refused)) || m["publish_queue_bytes"] != 0 {
 		t.Errorf("the metrics say %v published, %v refused, %v bytes waiting; want %d, %d and 0",
 			m["published_messages_total"], m["refused_messages_total"], m["publish_queue_bytes"], len(acked), len(refused))

@@ -18,7 +18,7 @@ const maxEcho = 256
 // that of a publish before, and the body shares a chunk with others.
 func (c *Codec) send(arg, rest []byte) protocol.Request {
 	if len(arg) == 0 {
-		return bad("send command requires a path argument, but none given")
+		return &protocol.Bad{Err: syntaxError("send command requires a path argument, but none given"), Publish: true}
 	}
 	path, id := cut(arg, ' ')
 	topic, err := c.recent.parse(path)
@@ -30,7 +30,7 @@ func (c *Codec) send(arg, rest []byte) protocol.Request {
 		header, body, err = cutHeaders(rest)
 	}
 	if err != nil {
-		return &protocol.Bad{Err: &sendError{path: clip(path), id: clip(id), err: err}}
+		return &protocol.Bad{Err: &sendError{path: clip(path), id: clip(id), err: err}, Publish: true}
 	}
 	r := &struct {
 		protocol.Publish

@@ -97,7 +97,9 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 	if err == nil {
 		m.Body, err = body(r, a.Broker.Limits().MessageBytes)
 	}
-	if err == nil {
+	if err != nil {
+		a.Broker.Refused(err)
+	} else {
 		err = a.store(r.Context(), p)
 	}
 	if err != nil {
