@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,11 +91,22 @@ func local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.RemoteAddr)
 		addr, err2 := netip.ParseAddr(host)
-		forwarded := r.Header.Get("Forwarded") + r.Header.Get("X-Forwarded-For") + r.Header.Get("Via")
-		if err != nil || err2 != nil || !addr.Unmap().IsLoopback() || forwarded != "" {
+		if err != nil || err2 != nil || !addr.Unmap().IsLoopback() || forwarded(r.Header) {
 			http.Error(w, "only for this machine", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// forwarded reports whether a proxy has passed a request on. What the headers
+// say does not matter: a client that sends an empty one before the proxy's own
+// must not hide that.
+func forwarded(h http.Header) bool {
+	for name := range h {
+		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+			return true
+		}
+	}
+	return false
 }

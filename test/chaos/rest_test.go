@@ -345,6 +345,7 @@ func TestRESTTakesWhatIsOdd(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) { c.HTTP.Origins = []string{"https://chat.example"} })
 	r := newRest(t, s)
 	page := "Origin: https://chat.example"
+	r.say(t, restRequest("POST", "/v1/messages/a", "x")) // which some below read
 	for name, tt := range map[string]struct {
 		request string
 		status  int
