@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ func (s *Server) Greeting() string {
 	fmt.Fprintf(&b, "  store      %s\n", s.describeStore())
 	fmt.Fprintf(&b, "  retention  %s\n", s.describeRetention())
 	fmt.Fprintf(&b, "  open mode  %s\n", s.describeOpenness())
+	fmt.Fprintf(&b, "  HTTP API   %s, to read and to try\n", url+docsPath)
 	if s.admin != nil {
 		fmt.Fprintf(&b, "  operators  %s\n", s.describeAdmin())
 	}
@@ -34,6 +36,9 @@ const defaultURL = "http://127.0.0.1:8080"
 func (s *Server) announce(ctx context.Context) {
 	s.logger.InfoContext(ctx, "serving", "url", s.URL(), "version", version, "store", s.describeStore(), "retention", s.describeRetention())
 	s.logger.WarnContext(ctx, "open mode", "open", s.describeOpenness())
+	if os.Geteuid() == 0 {
+		s.logger.WarnContext(ctx, "running as root, which the server does not need: a user of its own could do less harm")
+	}
 	if s.cfg.HTTP.AdminOpen && s.admin != nil {
 		s.logger.WarnContext(ctx, "open mode for operators", "open", s.describeAdmin())
 	}

@@ -95,6 +95,33 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestBrowsersFindTheDocumentation: who opens the server's address in a browser is
+// led to the page; programs are not.
+func TestBrowsersFindTheDocumentation(t *testing.T) {
+	browser := func(r *http.Request) { r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8") }
+	curl := func(r *http.Request) { r.Header.Set("Accept", "*/*") }
+	s := servertest.Start(t, func(c *server.Config) { c.HTTP.Admin = "127.0.0.1:0" })
+	for name, tt := range map[string]struct {
+		method, url string
+		edit        func(*http.Request)
+		status      int
+	}{
+		"browser":            {"GET", s.URL + "/", browser, 303},
+		"operator's browser": {"GET", s.Admin + "/", browser, 303},
+		"curl":               {"GET", s.URL + "/", curl, 404},
+		"form":               {"POST", s.URL + "/", browser, 404},
+		"elsewhere":          {"GET", s.URL + "/index.html", browser, 404},
+	} {
+		got := request(t, tt.method, tt.url, tt.edit)
+		if got.status != tt.status || tt.status == 303 && got.header.Get("Location") != "/v1/docs" {
+			t.Errorf("%s: %d to %q, want %d", name, got.status, got.header.Get("Location"), tt.status)
+		}
+	}
+	if got := request(t, "GET", s.URL+"/v1/docs", browser); got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), "text/html") {
+		t.Errorf("the page is %d %v", got.status, got.header)
+	}
+}
+
 func TestEndpointsCanBeSwitchedOff(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) {
 		c.HTTP.Health, c.HTTP.Prometheus = "", ""

@@ -19,6 +19,7 @@ const (
 	readyPath  = "/admin/readycheck"
 	debugPath  = "/admin/debug"
 	routerPath = "/admin/router"
+	docsPath   = "/v1/docs"
 )
 
 // guard decides who may call a route.
@@ -34,10 +35,22 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
 	s.clientRoutes(ctx, mux)
 	s.probeRoutes(mux)
+	mux.HandleFunc("/{$}", welcome)
 	if s.cfg.HTTP.Admin == "" {
 		s.adminRoutes(mux, local)
 	}
 	return s.gobblerAPI().Before(httpapi.Strict(mux))
+}
+
+// welcome shows the page of the documentation to who opens the server's address
+// in a browser. For programs nothing is there.
+func welcome(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if r.Method != http.MethodGet || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		http.NotFound(w, r)
+		return
+	}
+	http.Redirect(w, r, docsPath, http.StatusSeeOther)
 }
 
 // gobblerAPI has the Gobbler server's HTTP routes.
@@ -71,6 +84,7 @@ func (s *Server) operatorRoutes() http.Handler {
 	mux := http.NewServeMux()
 	s.probeRoutes(mux)
 	s.adminRoutes(mux, everybody)
+	mux.HandleFunc("/{$}", welcome)
 	return httpapi.Strict(mux)
 }
 

@@ -310,7 +310,7 @@ func TestGreeting(t *testing.T) {
 			}
 			text := s.Greeting()
 			first, _, _ := strings.Cut(text, "\n")
-			tt.want = append(tt.want, "parley sub --server "+s.URL()+" /hello", `/hello "hi there"`)
+			tt.want = append(tt.want, "parley sub --server "+s.URL()+" /hello", `/hello "hi there"`, s.URL()+"/v1/docs")
 			for _, part := range tt.want {
 				if !strings.Contains(text, part) {
 					t.Errorf("the greeting does not say %q:\n%s", part, text)

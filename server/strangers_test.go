@@ -122,6 +122,20 @@ func TestReboundNames(t *testing.T) {
 	}
 }
 
+// TestRootIsWarned (S25): who runs the server as root is told so, once.
+func TestRootIsWarned(t *testing.T) {
+	t.Parallel()
+	log := new(logbook)
+	servertest.Start(t, func(c *server.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }).Stop()
+	want := 0
+	if os.Geteuid() == 0 {
+		want = 1
+	}
+	if text := log.take(); strings.Count(text, "running as root") != want {
+		t.Errorf("the log warns of root not %d times:\n%s", want, text)
+	}
+}
+
 // TestNoSecretIsShown (S14): what clients put where secrets are put is in no log,
 // metric, list or profile.
 func TestNoSecretIsShown(t *testing.T) {
