@@ -76,6 +76,7 @@ func (s *Server) guard(checkHost func(string) error, next http.Handler) http.Han
 		defer s.survive(r.Context(), func() {
 			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		})
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if err := checkHost(r.Host); err != nil {
 			s.count.refused("host")
 			http.Error(w, err.Error(), http.StatusForbidden)

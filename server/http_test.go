@@ -76,11 +76,18 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/v1/topics", 405, ""},
 		{"GET", "/v1/", 404, ""},
 		{"GET", "/admin/debug/pprof/cmdline", 404, "404 page not found\n"},
+		{"GET", "/admin/metrics", 200, ""},
+		{"GET", "/admin/metrics-old", 200, ""},
+		{"GET", "/debug/vars", 200, ""},
+		{"POST", "/admin/toggles", 200, ""},
 	} {
 		t.Run(tt.method+" "+tt.path, func(t *testing.T) {
 			got := request(t, tt.method, s.URL+tt.path, nil)
 			if got.status != tt.status {
 				t.Errorf("status is %d, want %d", got.status, tt.status)
+			}
+			if got.header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("a browser may guess the type: %v", got.header)
 			}
 			if tt.body != "" && got.body != tt.body || tt.method == "HEAD" && got.body != "" {
 				t.Errorf("body is %q, want %q", got.body, tt.body)

@@ -203,7 +203,8 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 }
 
 // TestReloadUnderLoad reloads again and again, right and wrong, while clients
-// publish and subscribe: no connection drops, nothing is lost.
+// publish and subscribe, over WebSocket and over HTTP: no connection drops, nothing
+// is lost.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := startReloading(t, "log: error\n")
@@ -222,6 +223,23 @@ func TestReloadUnderLoad(t *testing.T) {
 			publish(t, c, topic, messages)
 			if tally, err := c.Count(t.Context(), client.HistoryQuery{Topic: topic}); err != nil || tally.Count != messages {
 				t.Errorf("%s has %+v, %v", topic, tally, err)
+			}
+		})
+	}
+	for i := range clients {
+		busy.Go(func() {
+			topic := fmt.Sprintf("/http/%d", i)
+			for n := range messages {
+				if err := publishOnce(http.DefaultClient, s.URL+"/v1/messages"+topic, "text/plain", "x"); err != nil {
+					t.Error(err)
+				}
+				if n%20 != 19 {
+					continue
+				}
+				got := request(t, "GET", s.URL+"/v1/subscribe"+topic+"?after=0&replay_only=true", nil)
+				if got.status != http.StatusOK || strings.Count(got.body, "\ndata: {\"topic\":") != n+1 {
+					t.Errorf("a stream after %d messages is %d %.300s", n+1, got.status, got.body)
+				}
 			}
 		})
 	}
