@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -140,7 +139,7 @@ func (c *certificate) look(ctx context.Context, told error) error {
 	case err == nil:
 		c.logger.InfoContext(ctx, "certificate reloaded", "file", c.files.Cert, "expires", c.latest.Load().Leaf.NotAfter)
 	case told == nil || told.Error() != err.Error():
-		c.logger.ErrorContext(ctx, "cannot reload the certificate; the old one is used", "error", errors.Unwrap(err))
+		c.logger.ErrorContext(ctx, "cannot reload the certificate; the old one is used", "error", err)
 	}
 	return err
 }

@@ -149,6 +149,8 @@ func TestTLS(t *testing.T) {
 // TestCertificateReload: new files are used at once, and wrong ones never.
 func TestCertificateReload(t *testing.T) {
 	c := secured(t)
+	log := new(logbook)
+	c.Logger = slog.New(slog.NewTextHandler(log, nil))
 	s := run(t, c)
 	serial := func() int64 {
 		t.Helper()
@@ -158,33 +160,37 @@ func TestCertificateReload(t *testing.T) {
 		}
 		return state.PeerCertificates[0].SerialNumber.Int64()
 	}
-	look := func(good bool, want int64) {
+	look := func(why string, want int64) {
 		t.Helper()
-		if err := s.LookAtCertificate(t.Context()); (err == nil) != good {
+		log.take()
+		if err := s.LookAtCertificate(t.Context()); (err == nil) != (why == "") {
 			t.Errorf("looking at the files: %v", err)
+		}
+		if text := log.take(); !strings.Contains(text, why) {
+			t.Errorf("the log does not say %q: %s", why, text)
 		}
 		if got := serial(); got != want {
 			t.Errorf("the certificate is number %d, want %d", got, want)
 		}
 	}
-	look(true, 1)
+	look("", 1)
 	writeCertificate(t, c.HTTP.TLS, 2)
-	look(true, 2)
+	look("", 2)
 	writeCertificate(t, server.TLS{Cert: c.HTTP.TLS.Cert, Key: filepath.Join(t.TempDir(), "other.pem")}, 3)
-	look(false, 2) // the key is still that of number 2
+	look("does not match", 2) // the key is still that of number 2
 	writeCertificate(t, c.HTTP.TLS, 4)
 	if err := os.Chmod(c.HTTP.TLS.Key, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	look(false, 2)
+	look("mode 0644", 2)
 	if err := os.Chmod(c.HTTP.TLS.Key, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	look(true, 4)
+	look("", 4)
 	if err := os.Remove(c.HTTP.TLS.Cert); err != nil {
 		t.Fatal(err)
 	}
-	look(false, 4)
+	look("no such file", 4)
 }
 
 // TestRedirect: beside TLS, plain HTTP is served on loopback and otherwise leads
