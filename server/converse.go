@@ -96,18 +96,23 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 			s.refuse(w, err)
 			return
 		}
+		talks := false
+		defer func() { // also when something panics
+			if !talks {
+				s.sessions.leave(from)
+			}
+		}()
 		begin, err := d.begin(r)
 		if err != nil {
-			s.sessions.leave(from)
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		conn, err := wire.Upgrade(w, r, conns.Load())
 		if err != nil {
-			s.sessions.leave(from)
 			s.count.refused("upgrade")
 			return
 		}
+		talks = true
 		// Not with the request's context, which ends with this function.
 		s.talks.Go(func() {
 			defer s.sessions.leave(from)

@@ -44,15 +44,21 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 			s.refuse(w, err)
 			return
 		}
+		talks := false
+		defer func() { // also when something panics
+			if !talks {
+				s.sessions.leave(from)
+			}
+		}()
 		conn, err := wire.OpenEventStream(w, r, conns.Load())
 		if err != nil {
-			s.sessions.leave(from)
 			s.count.refused("upgrade")
 			if errors.Is(err, parley.ErrForbidden) || errors.Is(err, parley.ErrInvalid) {
 				httpapi.Fail(w, r, s.logger, err)
 			}
 			return
 		}
+		talks = true
 		// Not with the request's context, which ends with this function.
 		s.talks.Go(func() {
 			defer s.sessions.leave(from)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/protocol"
+	"github.com/parley-im/parley/internal/wire"
 )
 
 // Converse holds a conversation as one that came over HTTP.
@@ -16,6 +17,21 @@ func (s *Server) Converse(ctx context.Context, c protocol.Conversation) {
 	c.Broker = s.broker
 	s.converse(ctx, "test", c)
 }
+
+// Upgrade answers requests with conversations that begin so, behind what all
+// requests go through.
+func (s *Server) Upgrade(ctx context.Context, begin func()) http.Handler {
+	return s.guard(s.policy.CheckHost, s.upgrade(ctx, &dialect{
+		name: "test", wire: s.wireConfig(0),
+		begin: func(*http.Request) (func(*wire.WebSocket) protocol.Conversation, error) {
+			begin()
+			return nil, errors.New("none")
+		},
+	}))
+}
+
+// Connections is how many connections were admitted.
+func (s *Server) Connections() int { return s.sessions.connections() }
 
 // Panics is how many panics were survived.
 func (s *Server) Panics() int64 { return s.count.panics.Load() }

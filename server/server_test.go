@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -253,6 +254,23 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	cancel()
 	if err := s.Run(ctx); err != nil {
 		t.Errorf("Run returned %v", err)
+	}
+}
+
+// TestPanicCostsOneRequest (S9): the client learns that something broke and not
+// what, and the place of a connection that was to be is given back.
+func TestPanicCostsOneRequest(t *testing.T) {
+	cfg := server.Default()
+	cfg.HTTP.Listen, cfg.Storage.Kind, cfg.Logger = "127.0.0.1:0", server.StorageMemory, slog.New(slog.DiscardHandler)
+	s := run(t, cfg)
+	answer := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/", http.NoBody)
+	s.Upgrade(t.Context(), func() { panic("silly") }).ServeHTTP(answer, r)
+	if answer.Code != http.StatusInternalServerError || answer.Body.String() != "Internal Server Error\n" {
+		t.Errorf("the client is told %d %q", answer.Code, answer.Body)
+	}
+	if s.Panics() != 1 || s.Connections() != 0 {
+		t.Errorf("%d panics are counted, and %d connections are left", s.Panics(), s.Connections())
 	}
 }
 
