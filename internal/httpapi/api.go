@@ -34,7 +34,8 @@ type Config struct {
 	// Version is the server's.
 	Version string
 	// BodyBytes bounds what is held of bodies that have not arrived completely,
-	// all requests together; beyond it they are refused as overloaded.
+	// all requests together, and as well what is held of stored messages that
+	// clients have not taken; beyond it they are refused as overloaded.
 	BodyBytes int64
 }
 
@@ -42,8 +43,9 @@ type Config struct {
 type API struct {
 	cfg      Config
 	routes   []route
-	document []byte // OpenAPI
-	room     room
+	document []byte        // OpenAPI
+	arriving room          // for bodies of requests
+	leaving  room          // for those of answers
 	lists    chan struct{} // a place for each list of topics being made
 }
 
@@ -56,7 +58,7 @@ const (
 // New makes an API; Register and RegisterOperator serve it.
 func New(cfg Config) *API {
 	a := &API{cfg: cfg, lists: make(chan struct{}, concurrentLists)}
-	a.room.bound = cfg.BodyBytes
+	a.arriving.bound, a.leaving.bound = cfg.BodyBytes, cfg.BodyBytes
 	a.routes = a.table()
 	a.document = a.describe()
 	return a

@@ -47,11 +47,9 @@ func (a *API) history(w http.ResponseWriter, r *request) error {
 		w.Header().Set("Link", "<"+r.nextPage(&page, q.Reverse)+`>; rel="next"`)
 	}
 	if accepts(r.Request, linesType) {
-		writeLines(w, &page)
-		return nil
+		return a.sendPage(w, linesType, pageLines(&page))
 	}
-	writePage(w, &page)
-	return nil
+	return a.sendPage(w, jsonType, pageJSON(&page))
 }
 
 // newest makes q begin so that it finds the newest ?last= messages, the oldest of
@@ -133,8 +131,7 @@ func (a *API) body(w http.ResponseWriter, r *request) error {
 	if m.ID != "" {
 		h.Set("Parley-Id", url.PathEscape(m.ID))
 	}
-	http.ServeContent(w, r.Request, "", time.Time{}, bytes.NewReader(m.Body))
-	return nil
+	return a.answerBody(len(m.Body), func() { http.ServeContent(w, r.Request, "", time.Time{}, bytes.NewReader(m.Body)) })
 }
 
 // typeOf is the content type that a message was published with, or a plain one.
@@ -257,25 +254,29 @@ func accepts(r *http.Request, mediaType string) bool {
 	return false
 }
 
-// writePage answers with a page as the native protocol does.
-func writePage(w http.ResponseWriter, page *backend.Page) {
+// pageJSON is a page as the native protocol has it.
+func pageJSON(page *backend.Page) []byte {
 	p := append([]byte(`{"messages":[`), jsonform.Messages(page.Messages)...)
 	p = append(p, `],"next":`...)
 	p = jsonform.AppendSeq(p, page.Next)
 	p = append(p, `,"more":`...)
 	p = strconv.AppendBool(p, page.More)
 	p = append(p, `,"floor":`...)
-	p = append(jsonform.AppendSeq(p, page.Floor), '}', '\n')
-	writeAll(w, jsonType, p)
+	return append(jsonform.AppendSeq(p, page.Floor), '}', '\n')
 }
 
-// writeLines answers with a message on each line.
-func writeLines(w http.ResponseWriter, page *backend.Page) {
+// pageLines is a page with a message on each line.
+func pageLines(page *backend.Page) []byte {
 	var p []byte
 	for _, m := range page.Messages {
 		p = append(jsonform.AppendMessage(p, m), '\n')
 	}
-	writeAll(w, linesType, p)
+	return p
+}
+
+// sendPage sends the text of a page.
+func (a *API) sendPage(w http.ResponseWriter, contentType string, p []byte) error {
+	return a.answerBody(len(p), func() { writeAll(w, contentType, p) })
 }
 
 func writeAll(w http.ResponseWriter, contentType string, p []byte) {

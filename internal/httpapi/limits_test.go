@@ -104,6 +104,54 @@ func TestUnfinishedBodiesAreBounded(t *testing.T) {
 	}
 }
 
+// TestAnswersAreBounded (S7, R9): answers that nobody takes leave room for small
+// ones, and large ones are refused when they take too much together.
+func TestAnswersAreBounded(t *testing.T) {
+	const large = 8 << 20 // more than sockets hold
+	s := serving(t, 0, broker.Config{Limits: broker.Limits{MessageBytes: large}})
+	if status, text := post(t, s, "small"); status != http.StatusCreated {
+		t.Fatalf("a publish is answered by %d %s", status, text)
+	}
+	if status, text := post(t, s, strings.Repeat("x", large)); status != http.StatusCreated { // more than the bound, but alone
+		t.Fatalf("a large publish is answered by %d %s", status, text)
+	}
+	get := func(target string) (int, string) {
+		resp, err := http.Get(s.URL + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(text)
+	}
+	until := func(target string, want int) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; {
+			status, text := get(target)
+			if status == want && (want != http.StatusServiceUnavailable || strings.Contains(text, `"code":"overloaded"`)) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is answered by %d, never by %d", target, status, want)
+			}
+		}
+	}
+	for _, target := range []string{"/v1/messages/a", "/v1/body/a"} {
+		until(target, http.StatusOK)
+		c := begin(t, s, "")
+		_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		if _, err := io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		until(target, http.StatusServiceUnavailable)
+		if status, text := get("/v1/messages/a?limit=1"); status != http.StatusOK {
+			t.Errorf("a small page is answered by %d %s", status, text)
+		}
+		_ = c.Close()
+		until(target, http.StatusOK)
+	}
+}
+
 // TestSlowBody (S10): who does not go on is told, and cut off.
 func TestSlowBody(t *testing.T) {
 	s := serving(t, 100*time.Millisecond, broker.Config{})

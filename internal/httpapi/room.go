@@ -10,15 +10,17 @@ import (
 	"github.com/parley-im/parley/internal/broker"
 )
 
-// room bounds the memory of bodies that are still arriving.
+// room bounds the memory of bodies that are on their way.
 type room struct {
 	bound int64
 	used  atomic.Int64
 }
 
-// take makes room for n bytes, or tells that there is none.
-func (r *room) take(n int) error {
-	if r.used.Add(int64(n)) > r.bound {
+// take makes room for n bytes more than the taken ones, or tells that there is
+// none. Whoever is alone always has room: what is larger than the bound would
+// otherwise be told to try again for ever.
+func (r *room) take(n, taken int) error {
+	if used := r.used.Add(int64(n)); used > r.bound && used > int64(n+taken) {
 		r.used.Add(-int64(n))
 		return fmt.Errorf("too many large bodies are on their way: %w", broker.ErrOverloaded)
 	}
@@ -49,7 +51,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]b
 	}
 	p := make([]byte, 0, first)
 	taken := 0
-	defer func() { a.room.give(taken) }()
+	defer func() { a.arriving.give(taken) }()
 	for {
 		n, err := from.Read(p[len(p):cap(p)])
 		p = p[:len(p)+n]
@@ -59,13 +61,26 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]b
 		case err != nil:
 			return nil, brokenBody(err)
 		case len(p) == cap(p):
-			if err := a.room.take(cap(p)); err != nil {
+			if err := a.arriving.take(cap(p), taken); err != nil {
 				return nil, err
 			}
 			taken += cap(p)
 			p = append(make([]byte, 0, 2*cap(p)), p...)
 		}
 	}
+}
+
+// answerBody sends the body of an answer, if there is room to hold it until the
+// client has taken it.
+func (a *API) answerBody(size int, send func()) error {
+	if size > firstBytes {
+		if err := a.leaving.take(size, 0); err != nil {
+			return err
+		}
+		defer a.leaving.give(size)
+	}
+	send()
+	return nil
 }
 
 // clip keeps a stranger's text short in an error.
