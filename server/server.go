@@ -37,6 +37,7 @@ type Server struct {
 	clock       *clock.Clock
 	store       *store
 	broker      *broker.Broker
+	arriving    *broker.Room // for bodies of requests
 	api         *httpapi.API
 	keeper      wire.Keeper
 	policy      policy
@@ -83,6 +84,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.broker = broker.New(s.brokerConfig())
+	s.arriving = broker.NewRoom(cfg.Limits.PublishQueue)
 	if err := s.broker.LoadRules(context.Background()); err != nil {
 		return nil, errors.Join(fmt.Errorf("server: retention: %w", err), s.store.Close())
 	}
@@ -96,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.api = httpapi.New(httpapi.Config{
 		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()),
-		Separate: s.admin != nil, Version: version, BodyBytes: s.cfg.Limits.PublishQueue,
+		Separate: s.admin != nil, Version: version, Arriving: s.arriving, AnswerBytes: s.cfg.Limits.PublishQueue,
 	})
 	return s, nil
 }

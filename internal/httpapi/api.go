@@ -33,10 +33,11 @@ type Config struct {
 	Separate bool
 	// Version is the server's.
 	Version string
-	// BodyBytes bounds what is held of bodies that have not arrived completely,
-	// all requests together, and as well what is held of stored messages that
-	// clients have not taken; beyond it they are refused as overloaded.
-	BodyBytes int64
+	// Arriving is the room for bodies of requests.
+	Arriving *broker.Room
+	// AnswerBytes bounds what is held of stored messages that clients have not
+	// taken, all answers together; beyond it they are refused as overloaded.
+	AnswerBytes int64
 }
 
 // API serves everything under /v1.
@@ -44,8 +45,7 @@ type API struct {
 	cfg      Config
 	routes   []route
 	document []byte        // OpenAPI
-	arriving room          // for bodies of requests
-	leaving  room          // for those of answers
+	leaving  *broker.Room  // for bodies of answers
 	lists    chan struct{} // a place for each list of topics being made
 }
 
@@ -57,8 +57,7 @@ const (
 
 // New makes an API; Register and RegisterOperator serve it.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, lists: make(chan struct{}, concurrentLists)}
-	a.arriving.bound, a.leaving.bound = cfg.BodyBytes, cfg.BodyBytes
+	a := &API{cfg: cfg, leaving: broker.NewRoom(cfg.AnswerBytes), lists: make(chan struct{}, concurrentLists)}
 	a.routes = a.table()
 	a.document = a.describe()
 	return a

@@ -84,7 +84,7 @@ func (b broken) Trim(context.Context, parley.Stream, backend.Retention) (parley.
 func newAPI(log backend.Log, logger *slog.Logger) *httpapi.API {
 	return httpapi.New(httpapi.Config{
 		Log: log, Broker: broker.New(broker.Config{Log: log}), Logger: logger,
-		Admit: func(*http.Request) error { return nil }, Version: "0", BodyBytes: 1 << 20,
+		Admit: func(*http.Request) error { return nil }, Version: "0", Arriving: broker.NewRoom(1 << 20), AnswerBytes: 1 << 20,
 	})
 }
 

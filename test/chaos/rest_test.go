@@ -424,3 +424,38 @@ func TestIfMatchRaces(t *testing.T) {
 		t.Errorf("%d racers won, want 1", won)
 	}
 }
+
+// TestUnfinishedBodies (S7, R9): bodies that never come to an end leave room for
+// small ones, and are refused when they take too much together, whichever way they
+// come.
+func TestUnfinishedBodies(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, func(c *server.Config) { c.Limits.Message, c.Limits.PublishQueue = 256<<10, 1<<20 })
+	r := newRest(t, s)
+	large := strings.Repeat("x", 200<<10)
+	for _, path := range []string{"/v1/messages/a", "/api/message/a"} {
+		var unfinished []net.Conn
+		for status := 0; status != 503; status = r.say(t, restRequest("POST", path, large)).status {
+			if len(unfinished) > 100 {
+				t.Fatalf("%s: a large body is never refused: %d", path, status)
+			}
+			c, err := net.DialTimeout("tcp", host(s), patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			unfinished = append(unfinished, c)
+			if _, err := io.WriteString(c, restRequest("POST", path, large+"x")[:len(large)]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := r.say(t, restRequest("POST", path, "small")); got.status >= 300 {
+			t.Errorf("%s: a small body is answered by %d %s", path, got.status, got.body)
+		}
+		for _, c := range unfinished {
+			_ = c.Close()
+		}
+		eventually(t, "a large body is taken again", func() bool { return r.say(t, restRequest("POST", path, large)).status < 300 })
+	}
+	unharmed(t, quiet(t, s))
+}

@@ -28,6 +28,8 @@ import (
 type API struct {
 	// Broker is what it publishes to and asks.
 	Broker *broker.Broker
+	// Arriving is the room for bodies of requests.
+	Arriving *broker.Room
 	// Logger gets the errors that a client is not shown.
 	Logger *slog.Logger
 }
@@ -95,7 +97,7 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 	m := &p.Messages[0].Message
 	err := fill(m, r, topic)
 	if err == nil {
-		m.Body, err = body(r, a.Broker.Limits().MessageBytes)
+		m.Body, err = a.body(r, a.Broker.Limits().MessageBytes)
 	}
 	if err != nil {
 		a.Broker.Refused(err)
@@ -163,14 +165,17 @@ func (e *tooLargeError) Unwrap() error { return parley.ErrInvalid }
 const maxDrain = 16 << 20
 
 // body reads at most limit bytes. No more memory is taken than has arrived.
-func body(r *http.Request, limit int) ([]byte, error) {
+func (a *API) body(r *http.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
 		if r.Header.Get("Expect") == "" { // otherwise the client waits to be asked for the body
 			_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 		}
 		return nil, &tooLargeError{limit}
 	}
-	p, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+	p, err := a.Arriving.ReadAll(io.LimitReader(r.Body, int64(limit)+1), r.ContentLength)
+	if errors.Is(err, parley.ErrUnavailable) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("Can not read body: %w", parley.ErrInvalid) //nolint:staticcheck // the words that clients know
 	}

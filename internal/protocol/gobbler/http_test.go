@@ -25,7 +25,7 @@ import (
 
 // api is the routes of a world, in front of what answers 418.
 func (w *world) api() http.Handler {
-	api := gobbler.API{Broker: w.broker, Logger: slog.New(slog.DiscardHandler)}
+	api := gobbler.API{Broker: w.broker, Arriving: broker.NewRoom(1 << 20), Logger: slog.New(slog.DiscardHandler)}
 	return api.Before(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 }
 
