@@ -24,7 +24,6 @@ func answers(t *testing.T, s *servertest.Server, sent, secret string) (statuses 
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(c, sent)
-	_ = c.(*net.TCPConn).CloseWrite()
 	for r := bufio.NewReader(c); ; {
 		response, err := http.ReadResponse(r, nil)
 		if err != nil {
@@ -34,6 +33,8 @@ func answers(t *testing.T, s *servertest.Server, sent, secret string) (statuses 
 		_ = response.Body.Close()
 		echoed = echoed || strings.Contains(string(body)+fmt.Sprint(response.Header), secret)
 		statuses = append(statuses, response.StatusCode)
+		// Not before: the server takes a client that says so for one that has gone.
+		_ = c.(*net.TCPConn).CloseWrite()
 		if err != nil {
 			return statuses, echoed
 		}
