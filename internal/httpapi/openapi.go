@@ -24,8 +24,7 @@ func (a *API) describe() []byte {
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "Parley", "version": a.cfg.Version, "license": object{"name": "MIT", "identifier": "MIT"},
-			"description": "Publish and read messages over HTTP. A topic in a path keeps its slashes: `/v1/messages/orders/eu`; " +
-				"many generated clients write them as `%2F`, which is refused, and must be told not to. " +
+			"description": "Publish and read messages over HTTP. A topic in a path keeps its slashes, `/v1/messages/orders/eu`, or has them as `%2F`. " +
 				"Errors are problem details (RFC 9457) whose `code` never changes its meaning; those with `retry` may be repeated, after `Retry-After`.",
 		},
 		"servers":    []any{object{"url": "/"}},

@@ -166,6 +166,8 @@ func streamOf(r *request) (parley.Stream, error) {
 		return "", err
 	case topic.Reserved():
 		return "", broker.ErrReserved
+	case topic.Parent() != "":
+		return "", invalid("a stream is a topic's first segment: %s", topic.Stream())
 	case topic == "/*":
 		return "", invalid("rules for every stream are configured with --retention")
 	}
