@@ -44,7 +44,7 @@ func BackupStore(ctx context.Context, dir string, w io.Writer, rate int64) (Arch
 		}
 		return Archive{}, fmt.Errorf("server: %w", err)
 	}
-	db, err := pebble.Open(dir, pebble.Options{Logger: slog.New(slog.DiscardHandler)})
+	db, err := pebble.Open(dir, pebble.Options{Logger: stderr()})
 	if err != nil {
 		return Archive{}, fmt.Errorf("server: %w", err)
 	}
@@ -63,7 +63,13 @@ func VerifyArchive(ctx context.Context, r io.Reader) (Archive, error) {
 // restored store goes on an hour past the clock, so that no seq that was given
 // after the backup is given again.
 func RestoreStore(ctx context.Context, r io.Reader, dir string) (Restored, error) {
-	return pebble.Restore(ctx, r, dir, pebble.Options{Logger: slog.New(slog.DiscardHandler)})
+	return pebble.Restore(ctx, r, dir, pebble.Options{Logger: stderr()})
+}
+
+// stderr is where a store that no server runs says what went wrong, above all why
+// it ends the process.
+func stderr() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
 // CheckStore verifies the store in dir, which no server may be using, and changes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -48,14 +49,19 @@ func (db *DB) wait(batch *pebble.Batch) error {
 	return err
 }
 
-// sizeOf is about what a commit of entries takes at most.
+// sizeOf is what a commit of entries takes at most. Each message may need a
+// posting of its own for each topic above it, below the root.
 func sizeOf(entries []backend.Entry) int64 {
-	n := int64(0)
+	n := 0
 	for _, e := range entries {
-		n += int64(e.Message.Size())
+		topic := string(e.Message.Topic)
+		n += e.Message.Size() + (strings.Count(topic, "/")-1)*(len(topic)+postingBytes)
 	}
-	return n
+	return int64(n)
 }
+
+// postingBytes is what a posting of one message takes beside its topic.
+const postingBytes = 32
 
 // advance raises the watermark. The WAL is synced in order: when a commit is
 // durable, so are all before it.

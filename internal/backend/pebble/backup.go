@@ -29,7 +29,8 @@ type BackupOptions struct {
 // call, and of what is being appended meanwhile, over all streams, what came
 // first; see [Restore]. The store goes on; only files that it has done with are
 // kept until the backup is over. One backup runs at a time: the error wraps
-// parley.ErrUnavailable while there is another.
+// parley.ErrUnavailable while there is another, and is ErrStorageFull when the
+// log, which is copied, would take what the store needs.
 func (db *DB) Backup(ctx context.Context, w io.Writer, opt BackupOptions) (Archive, error) {
 	if !db.backup.TryLock() {
 		return Archive{}, fmt.Errorf("another backup is running: %w", parley.ErrUnavailable)
@@ -40,6 +41,9 @@ func (db *DB) Backup(ctx context.Context, w io.Writer, opt BackupOptions) (Archi
 	}
 	dir := db.opt.FS.PathJoin(db.dir, backupDir)
 	if err := db.opt.FS.RemoveAll(dir); err != nil {
+		return Archive{}, fmt.Errorf("pebble: backup: %w", err)
+	}
+	if err := db.space.lend(int64(db.db.Metrics().WAL.Size + db.files.seen.place().size)); err != nil {
 		return Archive{}, fmt.Errorf("pebble: backup: %w", err)
 	}
 	head := Archive{Version: opt.Version, Taken: db.opt.Now().UTC(), Last: parley.Seq(db.durable.Load())}

@@ -143,8 +143,9 @@ func (db *DB) open() (err error) {
 	if db.space, err = openSpace(db.opt.FS, db.dir, db.opt); err != nil {
 		return errors.Join(fmt.Errorf("pebble: store %s: %w", db.dir, err), db.lock.Close())
 	}
-	db.opt.FS = strictFS{FS: db.space.guard(db.opt.FS), fatal: db.opt.Fatal, space: db.space, stop: db.stop}
-	db.files = watchFS{FS: db.opt.FS, seen: &manifests{synced: map[uint64]uint64{}}, gate: newGate()}
+	bare := db.opt.FS
+	db.opt.FS = strictFS{FS: db.space.guard(bare), fatal: db.opt.Fatal, space: db.space, stop: db.stop}
+	db.files = watchFS{FS: db.opt.FS, bare: bare, seen: &manifests{synced: map[uint64]uint64{}}, gate: newGate()}
 	po := pebbleOptions(db.opt, db.space.memTable())
 	defer po.Cache.Unref()
 	po.FS, po.Lock, po.ErrorIfNotExists = db.files, db.lock, exists

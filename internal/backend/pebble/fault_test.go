@@ -1,7 +1,9 @@
 package pebble_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path"
 	"strings"
@@ -129,6 +131,38 @@ func TestFailedSyncEndsTheProcess(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFailedBackupCostsTheBackup: what a backup copies inside the store is no part
+// of it. When that cannot be written the backup fails, and nothing else does: the
+// process goes on, and so does the ballast.
+func TestFailedBackupCostsTheBackup(t *testing.T) {
+	t.Parallel()
+	disk := newMeteredFS(diskBytes)
+	f := &fault{
+		hit: func(op errorfs.Op) bool {
+			return path.Base(path.Dir(op.Path)) == "backup.tmp" && strings.HasSuffix(op.Path, ".log") &&
+				(op.Kind == errorfs.OpFileWrite || isSync(op.Kind))
+		},
+		err: syscall.ENOSPC,
+	}
+	db := mustOpen(t, "s", pebble.Options{
+		FS: errorfs.Wrap(disk, f), Logger: slog.New(slog.DiscardHandler),
+		Fatal: func(message string) { t.Errorf("fatal: %s", message) },
+	})
+	defer mustClose(t, db)
+	appendOne(t, db, newEntry("x"))
+	f.armed.Store(true)
+	if _, err := db.Backup(t.Context(), io.Discard, pebble.BackupOptions{}); !errors.Is(err, syscall.ENOSPC) || len(f.failed()) == 0 {
+		t.Errorf("a backup that cannot be written: %v, failed %v", err, f.failed())
+	}
+	f.armed.Store(false)
+	if !disk.has("s/ballast") || disk.has("s/backup.tmp") {
+		t.Errorf("the ballast is there: %v, the copies are: %v", disk.has("s/ballast"), disk.has("s/backup.tmp"))
+	}
+	if _, err := db.Backup(t.Context(), io.Discard, pebble.BackupOptions{}); err != nil {
+		t.Errorf("the next backup: %v", err)
 	}
 }
 

@@ -27,6 +27,7 @@ type place struct{ number, size uint64 }
 // a damaged one Pebble would delete what could still be rescued.
 type watchFS struct {
 	vfs.FS
+	bare vfs.FS // for the copies that a backup makes, see Create
 	seen *manifests
 	gate *gate
 }
@@ -88,8 +89,13 @@ func (m *manifests) created(i pebble.ManifestCreateInfo) {
 	}
 }
 
-// Create implements vfs.FS.
+// Create implements vfs.FS. The copies that a backup makes are no part of the
+// store: one that cannot be written fails the backup, and does not end the
+// process or cost the ballast.
 func (fs watchFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if fs.PathBase(fs.PathDir(name)) == backupDir {
+		return fs.bare.Create(name, c)
+	}
 	f, err := fs.FS.Create(name, c)
 	number, ok := manifestNumber(path.Base(name))
 	if err != nil || !ok {

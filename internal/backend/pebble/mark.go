@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func readMarkFile(fsys vfs.FS, path string) (*mark, error) {
 		}
 		if err == nil {
 			m.slots++
-			if read.seq >= m.seq {
+			if !read.older(m) {
 				m.seq, m.id, m.place, m.slot = read.seq, read.id, read.place, 1-slot
 			}
 		}
@@ -94,6 +95,15 @@ func readMarkFile(fsys vfs.FS, path string) (*mark, error) {
 		return m, errors.New("the mark is damaged: no slot can be read")
 	}
 	return m, nil
+}
+
+// older reports whether m was written before other.
+func (m *mark) older(other *mark) bool {
+	return cmp.Or(
+		cmp.Compare(m.seq, other.seq),
+		cmp.Compare(m.place.number, other.place.number),
+		cmp.Compare(m.place.size, other.place.size),
+	) < 0
 }
 
 // createMark makes the file under another name first, so that a crash never

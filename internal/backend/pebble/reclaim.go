@@ -52,7 +52,7 @@ func (db *DB) tendSpace(ctx context.Context) {
 func (s *space) opened() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open = true
+	s.open, s.failures = true, 0
 }
 
 // tend does what the room allows, and returns what to reclaim because there is
@@ -150,17 +150,21 @@ func (s *space) pause(stop <-chan struct{}) {
 }
 
 // patience is how many seconds to wait. Opening a store waits for what happens
-// in the background, so that there it is only one.
+// in the background, so that there it is only one; and it says so, because until
+// there is room nothing else is heard of it.
 func (s *space) patience() int {
 	if s == nil {
 		return 1
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failures++
 	if !s.open {
+		if s.failures == 1 {
+			s.logger.Error("the store cannot be opened until there is room for what its log holds", "dir", s.dir)
+		}
 		return 1
 	}
-	s.failures++
 	return min(5<<min(s.failures, 10), 300)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
 )
 
 // restoreLead is how far past the clock a restored store goes on. What was given
@@ -46,8 +47,8 @@ func Restore(ctx context.Context, r io.Reader, dir string, opt Options) (Restore
 		return Restored{}, err
 	}
 	partial := dir + ".partial"
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return Restored{}, fmt.Errorf("pebble: restore: %w", err)
+	if err := makeDir(vfs.Default, filepath.Dir(dir)); err != nil {
+		return Restored{}, err
 	}
 	if err := os.Mkdir(partial, 0o700); err != nil {
 		if errors.Is(err, fs.ErrExist) {
@@ -94,6 +95,9 @@ func restore(ctx context.Context, r io.Reader, dir string, opt Options) (Restore
 	if err != nil {
 		return Restored{}, err
 	}
+	if err := roomFor(dir); err != nil {
+		return Restored{}, err
+	}
 	opt.Memory, opt.FS = false, vfs.Default
 	db, err := Open(dir, opt)
 	if err != nil {
@@ -135,6 +139,31 @@ func unpack(ctx context.Context, r io.Reader, dir string) (Archive, error) {
 	return archive, errors.Join(syncDir(vfs.Default, filepath.Join(dir, logName)), syncDir(vfs.Default, dir))
 }
 
+// roomFor says whether the store in dir can be opened: what is in its logs is
+// written into tables then, and Pebble would wait until there is room for them.
+func roomFor(dir string) error {
+	usage, err := vfs.Default.GetDiskUsage(dir)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return nil
+	}
+	logs, globErr := filepath.Glob(filepath.Join(dir, logName, "*.log"))
+	if err := errors.Join(err, globErr); err != nil {
+		return err
+	}
+	need := marksFor(clamp(usage.TotalBytes), 0).spare
+	for _, name := range logs {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		need += info.Size()
+	}
+	if free := clamp(usage.AvailBytes); free < need {
+		return fmt.Errorf("opening it needs %d bytes more, and %d are free: %w", need, free, backend.ErrStorageFull)
+	}
+	return nil
+}
+
 // takeName gives the finished store its name, durably.
 func takeName(partial, dir string) error {
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -149,6 +178,9 @@ func takeName(partial, dir string) error {
 // leap makes the store go on at least lead past the clock, durably, and returns
 // the next seq.
 func (db *DB) leap(lead time.Duration) (parley.Seq, error) {
+	if err := db.space.spare(0); err != nil {
+		return 0, err
+	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.last = max(db.last, parley.Seq(max(0, db.opt.Now().Add(lead).UnixMicro())))

@@ -63,6 +63,7 @@ type watermarks struct {
 	compact  int64 // what a compaction must leave
 	ballast  int64 // the size of the file
 	spare    int64 // what a commit that makes room must leave
+	lend     int64 // what a backup must leave: the memtables as tables, and the next log
 }
 
 // marksFor works out the watermarks of a disk; wanted is Options.Reserve.
@@ -72,7 +73,7 @@ func marksFor(total, wanted int64) watermarks {
 		wanted = min(total/100, 1<<30)
 	}
 	reserve := max(wanted, 8*m)
-	return watermarks{memTable: m, reserve: reserve, resume: reserve + reserve/2, compact: 6 * m, ballast: 4 * m, spare: m / 4}
+	return watermarks{memTable: m, reserve: reserve, resume: reserve + reserve/2, compact: 6 * m, ballast: 4 * m, spare: m / 4, lend: 4 * m}
 }
 
 // space guards the room on a store's disk. A nil one knows nothing of it and
@@ -175,6 +176,20 @@ func (s *space) spare(bytes int64) error {
 	}
 	s.release()
 	if s.look() < need {
+		return backend.ErrStorageFull
+	}
+	return nil
+}
+
+// lend says whether a backup may copy that many bytes for a while. It may take a
+// part of the reserve, so that a store that has filled the disk can be backed up.
+func (s *space) lend(bytes int64) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.look()-bytes < s.marks.lend {
 		return backend.ErrStorageFull
 	}
 	return nil

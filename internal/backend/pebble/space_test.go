@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -147,6 +148,52 @@ func TestFullDisk(t *testing.T) {
 	}
 	if space, _ := db.Space(); space.Ballast != ballast {
 		t.Errorf("the ballast is %d, want %d", space.Ballast, ballast)
+	}
+}
+
+// TestBackupOfAFullDisk: a store that has filled the disk up to the reserve can be
+// backed up, one whose reserve somebody else took cannot, and keeps its ballast.
+func TestBackupOfAFullDisk(t *testing.T) {
+	t.Parallel()
+	memTable, reserve, _, _ := pebble.Watermarks(diskBytes, 0)
+	fs := newMeteredFS(diskBytes)
+	db := mustOpen(t, "s", pebble.Options{FS: fs, Logger: slog.New(slog.DiscardHandler)})
+	defer mustClose(t, db)
+	appendOne(t, db, newEntry(random(int(memTable)/4)))
+	for free, want := range map[int64]error{reserve - 2*memTable: nil, 4 * memTable: backend.ErrStorageFull} {
+		fs.free.Store(uint64(free))
+		if _, err := db.Backup(t.Context(), io.Discard, pebble.BackupOptions{}); !errors.Is(err, want) {
+			t.Errorf("a backup with %d free: %v, want %v", free, err, want)
+		}
+	}
+	if !fs.has("s/ballast") {
+		t.Error("the ballast was given up for a backup")
+	}
+}
+
+// TestDeepTopicsFit: what is let in counts what the index of deep topics takes.
+func TestDeepTopicsFit(t *testing.T) {
+	t.Parallel()
+	_, reserve, _, _ := pebble.Watermarks(diskBytes, 0)
+	fs := newMeteredFS(diskBytes)
+	db := mustOpen(t, "s", pebble.Options{FS: fs, Logger: slog.New(slog.DiscardHandler)})
+	defer mustClose(t, db)
+	var commit []backend.Entry
+	for n := range 1000 {
+		topic := parley.Topic("/a" + strings.Repeat(fmt.Sprintf("/%015d", n), 15))
+		commit = append(commit, backend.Entry{Message: &parley.Message{Topic: topic}, Key: string(topic)})
+	}
+	before := db.Stats().WALBytes
+	if _, err := db.Append(t.Context(), commit); err != nil {
+		t.Fatal(err)
+	}
+	size := int64(db.Stats().WALBytes - before)
+	for i := range commit {
+		commit[i].Key += "2"
+	}
+	fs.free.Store(uint64(reserve + 2*size - 1))
+	if _, err := db.Append(t.Context(), commit); !errors.Is(err, backend.ErrStorageFull) {
+		t.Errorf("a commit of %d bytes with %d above the reserve: %v", size, 2*size-1, err)
 	}
 }
 

@@ -229,3 +229,35 @@ func TestFileInsteadOfDirectory(t *testing.T) {
 		t.Errorf("a file as the store: %v", err)
 	}
 }
+
+// TestNewestMarkCounts: of two slots with the same seq the one counts that knows
+// more of the manifest.
+func TestNewestMarkCounts(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	db := mustOpen(t, "s", pebble.Options{FS: fs})
+	appendOne(t, db, newEntry("x"))
+	db.WriteMark() // into the first slot
+	if err := db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	db.WriteMark()
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db.WriteMark() // into the first slot again
+	mustClose(t, db)
+	all := takeFiles(t, fs)
+	newest := ""
+	for name := range all {
+		if strings.HasPrefix(name, "log/MANIFEST-") {
+			newest = max(newest, name)
+		}
+	}
+	all[newest] = all[newest][:len(all[newest])-1]
+	cut, err := all.put()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "s", pebble.Options{FS: cut}, "can be read up to byte")
+}
