@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -129,6 +131,41 @@ func TestFailedSyncEndsTheProcess(t *testing.T) {
 				if page.Messages[i].Seq != seq {
 					t.Errorf("message %d has seq %d, want %d", i, page.Messages[i].Seq, seq)
 				}
+			}
+		})
+	}
+}
+
+// TestNoRoomForATable: Pebble tries a table again at once, whatever of it failed
+// for want of room. It is held up, so that a full disk does not cost a processor.
+func TestNoRoomForATable(t *testing.T) {
+	for _, kind := range []errorfs.OpKind{errorfs.OpCreate, errorfs.OpFileWrite} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := newMeteredFS(diskBytes)
+			f := &fault{
+				hit: func(op errorfs.Op) bool { return op.Kind == kind && strings.HasSuffix(op.Path, ".sst") },
+				err: syscall.ENOSPC,
+			}
+			db := mustOpen(t, "s", pebble.Options{FS: errorfs.Wrap(disk, f), Logger: slog.New(slog.DiscardHandler)})
+			defer mustClose(t, db)
+			appendOne(t, db, newEntry("x"))
+			f.armed.Store(true)
+			disk.free.Store(0)
+			flushed := make(chan error)
+			go func() { flushed <- db.Flush() }()
+			select {
+			case err := <-flushed:
+				t.Errorf("kind %v: flushed without room: %v", kind, err)
+				return
+			case <-time.After(20 * time.Second):
+			}
+			if n := len(f.failed()); n == 0 || n > 10 {
+				t.Errorf("kind %v: %d tries in 20 s", kind, n)
+			}
+			f.armed.Store(false)
+			disk.free.Store(diskBytes)
+			if err := <-flushed; err != nil {
+				t.Errorf("kind %v: with room again: %v", kind, err)
 			}
 		})
 	}

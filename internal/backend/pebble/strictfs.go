@@ -49,6 +49,7 @@ func (fs strictFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 	}
 	file, err := fs.FS.Create(name, c)
 	if err != nil {
+		fs.failed(name, err)
 		return nil, err
 	}
 	return strictFile{File: file, fs: fs, name: name, compaction: c == compaction}, nil
@@ -70,6 +71,14 @@ func (fs strictFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs
 func (fs strictFS) OpenDir(name string) (vfs.File, error) {
 	file, err := fs.FS.OpenDir(name)
 	return fs.file(name, file, err)
+}
+
+// failed holds up what makes a table and found no room, because Pebble tries that
+// again at once.
+func (fs strictFS) failed(name string, err error) {
+	if strings.HasSuffix(name, ".sst") && errors.Is(err, syscall.ENOSPC) {
+		fs.space.pause(fs.stop)
+	}
 }
 
 func (fs strictFS) file(name string, file vfs.File, err error) (vfs.File, error) {
@@ -98,10 +107,10 @@ func (f strictFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
 	switch {
 	case err == nil:
-	case strings.HasSuffix(f.name, ".sst") && errors.Is(err, syscall.ENOSPC):
-		f.fs.space.pause(f.fs.stop)
 	case strings.HasSuffix(f.name, ".log"):
 		f.fs.fatal(fmt.Sprintf("write %s: %v", f.name, err))
+	default:
+		f.fs.failed(f.name, err)
 	}
 	return n, err
 }
