@@ -101,7 +101,7 @@ func (fs watchFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error)
 	if err != nil || !ok {
 		return f, err
 	}
-	return &manifestFile{File: f, seen: fs.seen, number: number}, nil
+	return &manifestFile{File: f, fs: fs.FS, dir: fs.PathDir(name), seen: fs.seen, number: number}, nil
 }
 
 // manifestNumber reads the number of a manifest from its name.
@@ -114,8 +114,11 @@ func manifestNumber(base string) (uint64, bool) {
 // manifestFile counts what is written to a new manifest.
 type manifestFile struct {
 	vfs.File
+	fs            vfs.FS
+	dir           string
 	seen          *manifests
 	number, bytes uint64
+	named         bool // its name is durable
 }
 
 // Write implements vfs.File.
@@ -125,9 +128,15 @@ func (f *manifestFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Sync implements vfs.File.
+// Sync implements vfs.File. It makes the name durable, too: Pebble does that only
+// together with the marker's, which says that this manifest counts, and where one
+// of two names can be lost in a power cut, that may be the wrong one.
 func (f *manifestFile) Sync() error {
 	err := f.File.Sync()
+	if err == nil && !f.named {
+		err = syncDir(f.fs, f.dir)
+		f.named = err == nil
+	}
 	if err == nil {
 		f.seen.mu.Lock()
 		f.seen.synced[f.number] = f.bytes
