@@ -16,21 +16,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/parley-im/parley/server/servertest"
+	"github.com/parley-im/parley/test/require"
 )
 
 // browser starts a headless Chromium, and collects what it complains about.
 func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
 	t.Helper()
-	name := ""
-	for _, candidate := range []string{"chromium", "chromium-headless-shell", "google-chrome"} {
-		if path, err := exec.LookPath(candidate); err == nil {
-			name = path
-			break
-		}
-	}
-	if name == "" {
-		requires(t, "chromium")
-	}
+	name := require.Program(t, "chromium", "chromium", "chromium-headless-shell", "google-chrome")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(name), chromedp.NoSandbox, chromedp.DisableGPU)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)

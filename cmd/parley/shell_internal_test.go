@@ -10,24 +10,9 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
-)
 
-// need finds a program or skips the test, unless PARLEY_TEST_REQUIRE says that
-// it must be there.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
-	}
-	for required := range strings.SplitSeq(os.Getenv("PARLEY_TEST_REQUIRE"), ",") {
-		if required == program {
-			t.Fatalf("%s is required: %v", program, err)
-		}
-	}
-	t.Skipf("%s is not installed", program)
-	return ""
-}
+	"github.com/parley-im/parley/test/require"
+)
 
 // TestCompletion loads the script of each shell into that shell, and completes.
 func TestCompletion(t *testing.T) {
@@ -66,7 +51,7 @@ _parley`, script, line)
 	} {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			need(t, shell)
+			require.Program(t, shell, shell)
 			script := filepath.Join(t.TempDir(), "parley."+shell)
 			text, err := exec.CommandContext(t.Context(), "parley", "completion", shell).Output()
 			if err != nil {
@@ -198,7 +183,7 @@ func TestManualPages(t *testing.T) {
 	}
 	for _, reader := range [][]string{{"mandoc", "-T", "lint", "-W", "warning"}, {"man", "--warnings", "-l", "-E", "UTF-8"}} {
 		t.Run(reader[0], func(t *testing.T) {
-			need(t, reader[0])
+			require.Program(t, reader[0], reader[0])
 			for _, page := range pages {
 				var stderr bytes.Buffer
 				c := exec.CommandContext(t.Context(), reader[0], append(reader[1:], page)...)

@@ -10,23 +10,16 @@ import (
 	"time"
 
 	"github.com/parley-im/parley/internal/wire"
+	"github.com/parley-im/parley/test/require"
 )
 
 // npmWS skips the test unless node finds the npm package ws, a WebSocket that
-// shares nothing with ours. Where PARLEY_TEST_REQUIRE names node it must.
+// shares nothing with ours.
 func npmWS(t *testing.T) {
 	t.Helper()
-	err := exec.CommandContext(t.Context(), "node", "-e", "require('ws')").Run()
-	if err == nil {
-		return
+	if err := exec.CommandContext(t.Context(), "node", "-e", "require('ws')").Run(); err != nil {
+		require.Missing(t, "node", "node with the npm package ws in NODE_PATH: "+err.Error())
 	}
-	const missing = "node with the npm package ws (in NODE_PATH): %v"
-	for name := range strings.SplitSeq(os.Getenv("PARLEY_TEST_REQUIRE"), ",") {
-		if strings.TrimSpace(name) == "node" {
-			t.Fatalf("PARLEY_TEST_REQUIRE asks for "+missing, err)
-		}
-	}
-	t.Skipf("needs "+missing, err)
 }
 
 func TestNPMClient(t *testing.T) {

@@ -7,30 +7,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
-)
 
-// needs skips the test where what it needs is missing, and fails it where
-// PARLEY_TEST_REQUIRE names that.
-func needs(t *testing.T, name string, missing error) {
-	t.Helper()
-	if missing == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("PARLEY_TEST_REQUIRE"), ","), name) {
-		t.Fatalf("PARLEY_TEST_REQUIRE asks for %s: %v", name, missing)
-	}
-	t.Skipf("no %s: %v", name, missing)
-}
+	"github.com/parley-im/parley/test/require"
+)
 
 // smallDisk mounts a new ext4 file system of that many bytes and returns where.
 func smallDisk(t *testing.T, size int64) string {
 	t.Helper()
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
-		needs(t, "root", errors.New("a file system can be mounted by root on Linux only"))
+		require.Missing(t, "root", "a file system can be mounted by root on Linux only")
 	}
 	image, dir := filepath.Join(t.TempDir(), "disk"), t.TempDir()
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, size)); err != nil {
@@ -41,7 +29,7 @@ func smallDisk(t *testing.T, size int64) string {
 		{"mount", "-o", "loop", image, dir},
 	} {
 		if out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput(); err != nil {
-			needs(t, "root", errors.New(strings.Join(command, " ")+": "+err.Error()+": "+string(out)))
+			require.Missing(t, "root", strings.Join(command, " ")+": "+err.Error()+": "+string(out))
 		}
 	}
 	t.Cleanup(func() {

@@ -16,17 +16,18 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/parley-im/parley/test/require"
 )
 
 // traced makes the world's server run under strace, which injects faults into
 // its system calls. It must come before the world's first start.
 func (w *world) traced(t *testing.T, calls, fault string) {
 	t.Helper()
-	strace, err := exec.LookPath("strace")
-	if err == nil {
-		err = exec.CommandContext(t.Context(), strace, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "true").Run()
+	strace := require.Program(t, "strace", "strace")
+	if err := exec.CommandContext(t.Context(), strace, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "true").Run(); err != nil {
+		require.Missing(t, "strace", "it does not work here: "+err.Error())
 	}
-	needs(t, "strace", err)
 	w.under = []string{strace, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + fault}
 }
 

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/parley-im/parley/test/require"
 )
 
 // repository is where the sources are.
@@ -32,18 +34,6 @@ func source(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// lacking skips a test for what this machine lacks, unless PARLEY_TEST_REQUIRE
-// names it.
-func lacking(t *testing.T, name, why string) {
-	t.Helper()
-	for required := range strings.SplitSeq(os.Getenv("PARLEY_TEST_REQUIRE"), ",") {
-		if required == name {
-			t.Fatalf("%s is required: %s", name, why)
-		}
-	}
-	t.Skipf("%s: %s", name, why)
 }
 
 // maxImage bounds the image, in bytes.
@@ -67,13 +57,13 @@ func TestImage(t *testing.T) {
 	})
 	t.Run("Run", func(t *testing.T) {
 		if os.Getuid() != 0 {
-			lacking(t, "root", "an image runs in a root of its own")
+			require.Missing(t, "root", "an image runs in a root of its own")
 		}
 		runImage(t, s)
 	})
 	t.Run("Refusals", func(t *testing.T) {
 		if os.Getuid() != 0 {
-			lacking(t, "root", "an image runs in a root of its own")
+			require.Missing(t, "root", "an image runs in a root of its own")
 		}
 		refusals(t, s)
 	})
@@ -95,10 +85,7 @@ func TestOtherArchitecture(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkContents(t, s)
-	path, err := exec.LookPath(emulator)
-	if err != nil {
-		lacking(t, emulator, err.Error())
-	}
+	path := require.Program(t, emulator, emulator)
 	out, err := exec.CommandContext(t.Context(), path, filepath.Join(s.root, s.entrypoint[0]), "version").CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("linux/"+other)) {
 		t.Errorf("the program for %s says %q (%v)", other, out, err)

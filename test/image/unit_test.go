@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/parley-im/parley/test/require"
 )
 
 // TestUnit lets systemd judge the unit: whether it makes sense, and how far a
@@ -20,10 +22,7 @@ func TestUnit(t *testing.T) {
 	if program == nil {
 		t.Fatal("the unit starts nothing")
 	}
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		lacking(t, "systemd-analyze", err.Error())
-	}
+	analyze := require.Program(t, "systemd-analyze", "systemd-analyze")
 	self, err := os.Executable() // stands for the program, which need not be installed
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +38,7 @@ func TestUnit(t *testing.T) {
 	}
 	out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=15", unit).CombinedOutput()
 	if strings.Contains(string(out), "unrecognized option") {
-		lacking(t, "systemd-analyze", "before version 250 it judges only what is installed")
+		require.Missing(t, "systemd-analyze", "before version 250 it judges only what is installed")
 	}
 	if err != nil { // the threshold is ten times the exposure that it tells
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
