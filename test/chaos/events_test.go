@@ -313,7 +313,7 @@ func TestListenerCheckFails(t *testing.T) {
 func TestStalledEventStream(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, servertest.Dir(t.TempDir()), func(c *server.Config) {
-		c.HTTP.WriteTimeout = 2 * time.Second
+		c.HTTP.WriteTimeout = time.Second
 		c.Limits.Tail = 1 << 20
 	})
 	const topic parley.Topic = "/stalled"
