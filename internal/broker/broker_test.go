@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -93,12 +94,24 @@ func TestStarts(t *testing.T) {
 				if got := c.texts(len(want)); !slices.Equal(got, want) {
 					t.Errorf("got %v, want %v", got, want)
 				}
-				expect[*broker.ReplayEnd](c)
+				told := expect[*broker.ReplayEnd](c).Cursor
 				if !only {
 					expect[*broker.Live](c)
 				}
 				if !c.idle() {
 					t.Errorf("unexpected %#v", c.next())
+				}
+				// Who comes back gets what a maximum left, and nothing again.
+				rest := 0
+				if test.max != 0 {
+					last, _ := strconv.Atoi(want[len(want)-1])
+					rest = len(seqs) - 1 - last
+				}
+				again := connect(t, b, broker.SessionConfig{})
+				again.Subscribe(t.Context(), broker.Subscribe{Topic: "/a/x", Start: broker.Start{Kind: broker.AfterSeq, Seq: told}, ReplayOnly: true})
+				expect[*broker.Subscribed](again)
+				if got := expect[*broker.ReplayStart](again).Count; got != rest {
+					t.Errorf("%d messages follow cursor %d, want %d", got, told, rest)
 				}
 			})
 		}

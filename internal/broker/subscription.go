@@ -196,7 +196,7 @@ func (u *Subscription) startReplay(ctx context.Context, dst []Event) ([]Event, e
 		if err != nil {
 			return dst, err
 		}
-		return u.endReplay(ctx, u.skip(dst, floor))
+		return u.endReplay(ctx, u.skip(dst, floor), true)
 	}
 	b.stats.replays.Add(1)
 	return dst, nil
@@ -226,7 +226,7 @@ func (u *Subscription) replay(ctx context.Context, dst []Event, budget *int) ([]
 	if page.More && u.left > 0 {
 		return dst, nil
 	}
-	return u.endReplay(ctx, dst)
+	return u.endReplay(ctx, dst, !page.More)
 }
 
 // skip moves the cursor up to the stream's floor, and tells the gap that opens.
@@ -242,16 +242,16 @@ func (u *Subscription) skip(dst []Event, floor parley.Seq) []Event {
 	return dst
 }
 
-// endReplay goes live, or replays what was stored meanwhile.
-func (u *Subscription) endReplay(ctx context.Context, dst []Event) ([]Event, error) {
-	limited := u.request.ReplayOnly
-	if !limited {
+// endReplay goes live, or replays what was stored meanwhile. The replay is whole
+// unless a maximum ended it.
+func (u *Subscription) endReplay(ctx context.Context, dst []Event, whole bool) ([]Event, error) {
+	if whole || !u.request.ReplayOnly {
 		u.cursor = max(u.cursor, u.through)
 	}
 	if u.told {
 		dst = append(dst, &ReplayEnd{Sub: u, Cursor: u.cursor})
 	}
-	if limited {
+	if u.request.ReplayOnly {
 		u.phase = phaseDone
 		u.session.finish(u)
 		return dst, nil
