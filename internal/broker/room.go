@@ -55,11 +55,16 @@ func (r *Room) ReadAll(from io.Reader, promised int64) ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case len(p) == cap(p):
-			if err := r.Take(cap(p), taken); err != nil {
+			size := 2 * int64(cap(p))
+			if whole := promised + 1; whole > int64(cap(p)) {
+				size = min(size, whole) // it may be kept, and then spare memory is not counted
+			}
+			more := int(size) - cap(p)
+			if err := r.Take(more, taken); err != nil {
 				return nil, err
 			}
-			taken += cap(p)
-			p = append(make([]byte, 0, 2*cap(p)), p...)
+			taken += more
+			p = append(make([]byte, 0, size), p...)
 		}
 	}
 }
