@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -183,16 +182,13 @@ func headersOf(h http.Header) (map[string]string, error) {
 	return headers, nil
 }
 
-// store publishes messages and answers with what became of them. That the client
-// has closed its half of the connection does not keep it from the answer.
+// store publishes messages and answers with what became of them.
 func (a *API) store(w http.ResponseWriter, r *request, messages []broker.Publication, batch bool) error {
 	for i := range messages {
 		messages[i].Message.Sender = r.identity()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
-	defer cancel()
-	if err := a.cfg.Broker.Publish(ctx, &broker.Publish{Messages: messages}); err != nil {
-		if ctx.Err() != nil {
+	if err := a.cfg.Broker.Publish(r.Context(), &broker.Publish{Messages: messages}); err != nil {
+		if r.Context().Err() != nil {
 			return fmt.Errorf("storing takes too long, it may or may not happen: %w", parley.ErrUnavailable)
 		}
 		return err
