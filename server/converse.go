@@ -84,41 +84,50 @@ func (s *Server) wireConfig(maxFrame int) *wire.Config {
 	return &wire.Config{Keeper: &s.keeper, MaxFrame: maxFrame, Compression: s.cfg.HTTP.Compression}
 }
 
-// upgrade makes a conversation of an HTTP request. It runs on in a goroutine of
-// its own, because the one that serves a request has grown a large stack, and
-// net/http keeps the request and its buffers until this function returns. ctx is
-// the conversation's.
+// upgrade makes a conversation of an HTTP request. ctx is the conversation's.
 func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 	conns := s.conns(d.wire)
 	return func(w http.ResponseWriter, r *http.Request) {
-		from := network(r.RemoteAddr)
-		if err := s.sessions.admit(from); err != nil {
-			s.refuse(w, err)
-			return
-		}
-		talks := false
-		defer func() { // also when something panics
-			if !talks {
-				s.sessions.leave(from)
+		s.admitted(w, r, func() func() {
+			begin, err := d.begin(r)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return nil
 			}
-		}()
-		begin, err := d.begin(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		conn, err := wire.Upgrade(w, r, conns.Load())
-		if err != nil {
-			s.count.refused("upgrade")
-			return
-		}
-		talks = true
-		// Not with the request's context, which ends with this function.
-		s.talks.Go(func() {
-			defer s.sessions.leave(from)
-			s.converse(ctx, d.name, begin(conn))
+			conn, err := wire.Upgrade(w, r, conns.Load())
+			if err != nil {
+				s.count.refused("upgrade")
+				return nil
+			}
+			return func() { s.converse(ctx, d.name, begin(conn)) }
 		})
 	}
+}
+
+// admitted makes room for a conversation, lets begin make it of the request, and
+// holds it; without room the request is refused. Begin returns nil when it has
+// answered otherwise. The conversation runs on in a goroutine of its own, because
+// the one that serves a request has grown a large stack, and net/http keeps the
+// request, its context and its buffers until the function that serves it returns.
+func (s *Server) admitted(w http.ResponseWriter, r *http.Request, begin func() func()) {
+	from := network(r.RemoteAddr)
+	if err := s.sessions.admit(from); err != nil {
+		s.refuse(w, err)
+		return
+	}
+	var talk func()
+	defer func() { // also when something panics
+		if talk == nil {
+			s.sessions.leave(from)
+		}
+	}()
+	if talk = begin(); talk == nil {
+		return
+	}
+	s.talks.Go(func() {
+		defer s.sessions.leave(from)
+		talk()
+	})
 }
 
 // refuse answers a connection that is one too many.

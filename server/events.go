@@ -39,30 +39,16 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 			wire.SetEventStreamHeader(w.Header(), r)
 			return
 		}
-		from := network(r.RemoteAddr)
-		if err := s.sessions.admit(from); err != nil {
-			s.refuse(w, err)
-			return
-		}
-		talks := false
-		defer func() { // also when something panics
-			if !talks {
-				s.sessions.leave(from)
+		s.admitted(w, r, func() func() {
+			conn, err := wire.OpenEventStream(w, r, conns.Load())
+			if err != nil {
+				s.count.refused("upgrade")
+				if errors.Is(err, parley.ErrForbidden) || errors.Is(err, parley.ErrInvalid) {
+					httpapi.Fail(w, r, s.logger, err)
+				}
+				return nil
 			}
-		}()
-		conn, err := wire.OpenEventStream(w, r, conns.Load())
-		if err != nil {
-			s.count.refused("upgrade")
-			if errors.Is(err, parley.ErrForbidden) || errors.Is(err, parley.ErrInvalid) {
-				httpapi.Fail(w, r, s.logger, err)
-			}
-			return
-		}
-		talks = true
-		// Not with the request's context, which ends with this function.
-		s.talks.Go(func() {
-			defer s.sessions.leave(from)
-			s.converse(ctx, sseName, sse.Conversation(conn, s.broker, request))
+			return func() { s.converse(ctx, sseName, sse.Conversation(conn, s.broker, request)) }
 		})
 	}
 }

@@ -31,7 +31,7 @@ func packages() map[string]rule {
 		"internal/protocol/jsonform":     {imports: []string{".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc"}},
 		"internal/protocol/native":       {imports: codec},
 		"internal/protocol/gobbler":      {imports: codec},
-		"internal/protocol/sse":          {imports: codec},
+		"internal/protocol/sse":          {imports: append([]string{"internal/units"}, codec...)},
 		"internal/protocol/protocoltest": {imports: codec},
 		"internal/httpapi": {imports: []string{
 			".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform", "internal/units",

@@ -10,6 +10,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/units"
 )
 
 // The parameters of a request.
@@ -162,21 +163,13 @@ func positive(name, s string) (int, error) {
 	return int(n), nil
 }
 
-// since reads a time, or an age such as 90s, 12h or 7d.
+// since reads a time, or how long ago it was, such as 90s, 12h or 7d.
 func since(s string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t.UTC(), nil
 	}
-	age, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		const most = 36500 // a hundred years
-		var n uint64
-		if n, err = strconv.ParseUint(days, 10, 31); n > most {
-			n = most
-		}
-		age = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || age < 0 {
+	age, err := units.ParseDuration(s)
+	if err != nil {
 		return time.Time{}, invalid("%s must be a time such as 2026-01-31T12:00:00Z or an age such as 90s, 12h or 7d", sinceParam)
 	}
 	return now.Add(-age).UTC(), nil
