@@ -201,6 +201,9 @@ func TestEOF(t *testing.T) {
 		{clientFrame(opText, []byte("more to come")), io.ErrUnexpectedEOF},
 	} {
 		conn := server.dial(t, c.send)
+		if c.want == io.EOF && c.send != nil {
+			conn.expect(t, echoed("whole")) // closing with something unread is a reset
+		}
 		conn.Close()
 		if err := server.err(t); !errors.Is(err, c.want) {
 			t.Errorf("after %d bytes: got %v, want %v", len(c.send), err, c.want)
