@@ -54,6 +54,9 @@ func (c *Client) do(ctx context.Context, method string, params, result any) erro
 		if !busy(err) {
 			return err
 		}
+		if pace.attempt == toldAfter {
+			c.options.Logger.WarnContext(ctx, "the server refuses for now; trying on", "method", method, "err", err)
+		}
 		select {
 		case <-time.After(pace.next(err)):
 		case <-ctx.Done():
@@ -63,6 +66,10 @@ func (c *Client) do(ctx context.Context, method string, params, result any) erro
 		}
 	}
 }
+
+// toldAfter is after how many refusals the logger hears of a call: a moment of
+// too much load is nobody's concern, a full disk is.
+const toldAfter = 3
 
 // busy reports whether err is an answer that asks to try again later.
 func busy(err error) bool {

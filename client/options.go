@@ -35,8 +35,9 @@ type Options struct {
 	Producer string
 	// Backoff bounds the time between attempts to connect again.
 	Backoff Backoff
-	// Logger is told when the connection is lost and found again; nil means
-	// silence.
+	// Logger is told when the connection is lost and found again, and when the
+	// server refuses the same request again and again for want of room or time;
+	// nil means silence.
 	Logger *slog.Logger
 }
 

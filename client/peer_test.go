@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -19,7 +20,8 @@ import (
 // the native protocol for the client's own tests; everything else is tested
 // against the real server.
 type peer struct {
-	tasks sync.WaitGroup
+	tasks  sync.WaitGroup
+	logger *slog.Logger // the client's; nil is none
 
 	mu      sync.Mutex // guards what follows
 	log     []stored
@@ -102,7 +104,7 @@ func (p *peer) dial(ctx context.Context, _ string, _ http.Header) (wire.Conn, er
 // connect dials p and closes the client when the test ends.
 func (p *peer) connect(t *testing.T) *client.Client {
 	t.Helper()
-	c, err := client.DialWith(t.Context(), "http://peer", client.Options{}, p.dial)
+	c, err := client.DialWith(t.Context(), "http://peer", client.Options{Logger: p.logger}, p.dial)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -127,10 +128,13 @@ func TestErrorsHaveTheirKind(t *testing.T) {
 	}
 }
 
-// A busy server is asked again, later and later, as long as the context lasts.
+// A busy server is asked again, later and later, as long as the context lasts,
+// and whoever waits is told once.
 func TestBusyServerIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeer(t)
+		var log strings.Builder
+		p.logger = slog.New(slog.NewTextHandler(&log, nil))
 		c := p.connect(t)
 		left := 10
 		p.set(func() {
@@ -143,6 +147,9 @@ func TestBusyServerIsAskedAgain(t *testing.T) {
 		})
 		if _, err := c.Publish(t.Context(), parley.Message{Topic: "/a"}); err != nil || left != -1 {
 			t.Errorf("Publish = %v with %d refusals left", err, left)
+		}
+		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "too much to do") {
+			t.Errorf("the log says %q, want one line with the reason", log.String())
 		}
 		p.set(func() { left = 1 << 30 })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)

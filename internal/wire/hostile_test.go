@@ -201,7 +201,7 @@ func TestEOF(t *testing.T) {
 		{clientFrame(opText, []byte("more to come")), io.ErrUnexpectedEOF},
 	} {
 		conn := server.dial(t, c.send)
-		if c.want == io.EOF && c.send != nil {
+		if errors.Is(c.want, io.EOF) && c.send != nil {
 			conn.expect(t, echoed("whole")) // closing with something unread is a reset
 		}
 		conn.Close()
