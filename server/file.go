@@ -56,7 +56,7 @@ func readFile(name string) ([]byte, os.FileMode, error) {
 	case err != nil:
 		return nil, 0, err
 	case len(text) > maxFile:
-		return nil, 0, fmt.Errorf("is larger than %s", formatSize(maxFile))
+		return nil, 0, fmt.Errorf("is larger than %s", FormatSize(maxFile))
 	}
 	return text, before.Mode().Perm(), nil
 }

@@ -85,7 +85,7 @@ func full(s pebble.Space) error {
 	return fmt.Errorf("%s free of %s, and nothing is stored below %s", mebibytes(s.Free), mebibytes(s.Total), mebibytes(s.Reserve))
 }
 
-func mebibytes(n int64) string { return formatSize(n >> 20 << 20) }
+func mebibytes(n int64) string { return FormatSize(n >> 20 << 20) }
 
 // low reports whether somebody should make room soon.
 func low(s pebble.Space) bool {

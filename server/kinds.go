@@ -253,8 +253,8 @@ func count(least, most int) kind[int] {
 // size is a number of bytes within bounds.
 func size(least, most int64) kind[int64] {
 	return kind[int64]{
-		value: "SIZE", format: formatSize,
-		allowed: fmt.Sprintf("%s to %s, as a number with B, KiB, MiB, GiB or TiB", formatSize(least), formatSize(most)),
+		value: "SIZE", format: FormatSize,
+		allowed: fmt.Sprintf("%s to %s, as a number with B, KiB, MiB, GiB or TiB", FormatSize(least), FormatSize(most)),
 		parse: func(s string) (int64, error) {
 			n, err := ParseSize(s)
 			if err != nil {

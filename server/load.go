@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -82,6 +83,17 @@ func Load(src Sources) (Config, error) {
 		return Config{}, err
 	}
 	return l.config, nil
+}
+
+// CheckSources reads a configuration as [Load] does, and the files of its
+// certificate as [New] does; it touches neither the store nor the network. The
+// error wraps parley.ErrInvalid.
+func CheckSources(src Sources) error {
+	cfg, err := Load(src)
+	if err == nil && cfg.HTTP.TLS.Listen != "" {
+		_, err = openCertificate(cfg.HTTP.TLS, slog.New(slog.DiscardHandler))
+	}
+	return err
 }
 
 // load reads all sources of some settings, the weakest first.

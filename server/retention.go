@@ -74,7 +74,7 @@ func (r Retention) String() string {
 		bounds = append(bounds, "age:"+formatDuration(r.Age))
 	}
 	if r.Bytes > 0 {
-		bounds = append(bounds, "bytes:"+formatSize(r.Bytes))
+		bounds = append(bounds, "bytes:"+FormatSize(r.Bytes))
 	}
 	if r.Messages > 0 {
 		bounds = append(bounds, "messages:"+strconv.FormatInt(r.Messages, 10))

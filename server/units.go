@@ -18,5 +18,5 @@ func formatDuration(d time.Duration) string { return units.FormatDuration(d) }
 // number, alone or with B, KiB, MiB, GiB or TiB. It may not be negative.
 func ParseSize(s string) (int64, error) { return units.ParseSize(s) }
 
-// formatSize writes what ParseSize reads, in the largest unit that is exact.
-func formatSize(n int64) string { return units.FormatSize(n) }
+// FormatSize writes what ParseSize reads, in the largest unit that is exact.
+func FormatSize(n int64) string { return units.FormatSize(n) }

@@ -44,7 +44,7 @@ func (c *Config) faults() []Fault {
 	}
 	c.prefixFaults(add)
 	if c.Limits.PublishQueue < c.Limits.Message {
-		add("publish-queue", formatSize(c.Limits.PublishQueue)+" is less than one message of max-message, "+formatSize(c.Limits.Message))
+		add("publish-queue", FormatSize(c.Limits.PublishQueue)+" is less than one message of max-message, "+FormatSize(c.Limits.Message))
 	}
 	seen := make(map[string]bool)
 	for _, r := range c.Retention {

@@ -68,7 +68,8 @@ func adminRequest(ctx context.Context, method, server, path string) (*http.Reque
 	return req, nil
 }
 
-// problem is the error that an answer tells.
+// problem is the error that an answer tells. What is an operator's business is
+// not found where clients are served when it has a listener of its own.
 func problem(resp *http.Response) error {
 	var p struct {
 		Kind   string `json:"kind"`
@@ -76,6 +77,11 @@ func problem(resp *http.Response) error {
 	}
 	const longest = 64 << 10
 	_ = json.NewDecoder(io.LimitReader(resp.Body, longest)).Decode(&p) // not every answer is a problem
+	if resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusNotFound && p.Kind == "" {
+		u := resp.Request.URL
+		return fmt.Errorf("%s://%s does not do that: where a server has --admin-listen, --server must name that address: %w",
+			u.Scheme, u.Host, parley.ErrInvalid)
+	}
 	for kind, err := range map[string]error{
 		"invalid":         parley.ErrInvalid,
 		"unauthenticated": parley.ErrUnauthenticated,

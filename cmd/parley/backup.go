@@ -7,11 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -129,17 +127,13 @@ func syncDirectory(dir string) error {
 // download asks the server for a backup, writes it to w, and checks it on the
 // way.
 func download(ctx context.Context, address string, rate int64, w io.Writer) (server.Archive, error) {
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return server.Archive{}, fmt.Errorf("the server's address must begin with http:// or https://: %w", parley.ErrInvalid)
-	}
-	path := strings.TrimSuffix(address, "/") + "/admin/backup"
+	path := "/admin/backup"
 	if rate > 0 {
 		path += "?rate=" + strconv.FormatInt(rate, 10)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, path, http.NoBody)
+	req, err := adminRequest(ctx, http.MethodGet, address, path)
 	if err != nil {
-		return server.Archive{}, fmt.Errorf("%w: %w", parley.ErrInvalid, err)
+		return server.Archive{}, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

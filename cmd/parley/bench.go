@@ -24,7 +24,7 @@ func newBench() *cobra.Command {
 		"  parley bench deliver --protocol sse --topics 1 --subscribers 1000 --rate 100"
 	f.topics().publishing()
 	f.protocol()
-	deliver.Flags().IntVar(&f.cfg.Subscribers, "subscribers", f.cfg.Subscribers, "subscribers to each topic")
+	deliver.Flags().IntVar(&f.cfg.Subscribers, "subscribers", f.cfg.Subscribers, "`NUMBER` of subscribers to each topic")
 
 	fetch, f := newLoad("fetch", "Replay what is stored, all of every topic once", bench.Fetch)
 	fetch.Example = "  parley bench publish && parley bench fetch"
@@ -78,25 +78,25 @@ func (f *loadFlags) protocol() {
 }
 
 func (f *loadFlags) duration() {
-	f.c.Flags().DurationVar(&f.cfg.Duration, "duration", f.cfg.Duration, "how long to publish or hold")
+	f.c.Flags().DurationVar(&f.cfg.Duration, "duration", f.cfg.Duration, "`DURATION` of publishing or holding")
 }
 
 func (f *loadFlags) topics() *loadFlags {
-	f.c.Flags().IntVar(&f.cfg.Topics, "topics", f.cfg.Topics, "how many topics")
+	f.c.Flags().IntVar(&f.cfg.Topics, "topics", f.cfg.Topics, "`NUMBER` of topics")
 	return f.prefix()
 }
 
 func (f *loadFlags) connections(n int) {
 	f.cfg.Connections = n
-	f.c.Flags().IntVar(&f.cfg.Connections, "connections", n, "how many connections")
+	f.c.Flags().IntVar(&f.cfg.Connections, "connections", n, "`NUMBER` of connections")
 }
 
 func (f *loadFlags) publishing() {
 	f.duration()
 	flags := f.c.Flags()
 	flags.BoolVar(&f.cfg.Random, "random", false, "choose each message's topic at random, not in turn")
-	flags.IntVar(&f.cfg.Publishers, "publishers", f.cfg.Publishers, "connections that publish")
+	flags.IntVar(&f.cfg.Publishers, "publishers", f.cfg.Publishers, "`NUMBER` of connections that publish")
 	flags.IntVar(&f.cfg.Size, "size", f.cfg.Size, "`BYTES` of a body")
-	flags.IntVar(&f.cfg.Window, "window", f.cfg.Window, "unacknowledged messages of a publisher")
-	flags.Float64Var(&f.cfg.Rate, "rate", 0, "messages per `SECOND` in all, sent whether the server keeps up or not; latency counts from when each was due")
+	flags.IntVar(&f.cfg.Window, "window", f.cfg.Window, "`NUMBER` of unacknowledged messages of a publisher")
+	flags.Float64Var(&f.cfg.Rate, "rate", 0, "`NUMBER` of messages per second in all, sent whether the server keeps up or not; latency counts from when each was due")
 }

@@ -15,7 +15,7 @@ func newConfig() *cobra.Command {
 		Short: "Show or check the configuration of the server",
 		Long: "Config reads the configuration as serve does, with the same flags, environment and file, and prints it as a file\n" +
 			"that --config reads: a line for each setting, with where its value comes from. Secrets are hidden. It starts\n" +
-			"nothing, and exits with 2 when serve would not accept it.",
+			"nothing, and exits with 2 when serve would not accept it. --check looks at the certificate, too.",
 		Example: "  parley config\n" +
 			"  parley config --config /etc/parley.yaml --log debug\n" +
 			"  parley config --check --config /etc/parley.yaml\n" +
@@ -30,14 +30,14 @@ func newConfig() *cobra.Command {
 			return usage(c.CommandPath(), "--check and --reference do not go together")
 		}
 		text, err := server.Reference(), error(nil)
-		if !reference {
+		switch {
+		case check:
+			text, err = "the configuration is good\n", server.CheckSources(sources())
+		case !reference:
 			text, err = server.Effective(sources())
 		}
 		if err != nil {
 			return err
-		}
-		if check {
-			text = "the configuration is good\n"
 		}
 		_, err = fmt.Fprint(c.OutOrStdout(), text)
 		return err

@@ -34,9 +34,11 @@ func TestCommand(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			addr, err := freeAddress()
+			admin, adminErr := freeAddress()
 			env.Setenv("ADDR", addr)
+			env.Setenv("ADMIN", admin)
 			env.Setenv("PARLEY_URL", "http://"+addr)
-			return err
+			return errors.Join(err, adminErr)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "ready": ready, "count": count, "get": get,

@@ -30,7 +30,7 @@ func (k *keeps) String() string {
 		bounds = append(bounds, "age "+k.Age)
 	}
 	if k.Bytes > 0 {
-		bounds = append(bounds, fmt.Sprintf("bytes %d", k.Bytes))
+		bounds = append(bounds, "bytes "+server.FormatSize(k.Bytes))
 	}
 	if k.Messages > 0 {
 		bounds = append(bounds, fmt.Sprintf("messages %d", k.Messages))
@@ -57,7 +57,7 @@ func newTopicRetention() *cobra.Command {
 	flags := c.Flags()
 	flags.String("age", "", "drop messages older than this `DURATION`, such as 12h or 30d")
 	flags.String("bytes", "", "keep at most this `SIZE`, such as 10GiB")
-	flags.Int64("messages", 0, "keep at most so many messages")
+	flags.Int64("messages", 0, "keep at most this `NUMBER` of messages")
 	reset := flags.Bool("reset", false, "forget what was set, so that the configuration counts")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		path, err := streamPath(c, args[0])

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -45,10 +46,14 @@ func group(use, short string) *cobra.Command {
 // between checks the number of arguments.
 func between(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if err := cobra.RangeArgs(least, most)(c, args); err != nil {
-			return usage(c.CommandPath(), "%w", err)
+		switch takes, _ := strings.CutPrefix(c.Use, c.Name()); {
+		case len(args) >= least && len(args) <= most:
+			return nil
+		case most == 0:
+			return usage(c.CommandPath(), "there are only flags here, and %q is none", args[0])
+		default:
+			return usage(c.CommandPath(), "what belongs here is%s, not %d arguments", takes, len(args))
 		}
-		return nil
 	}
 }
 

@@ -167,7 +167,7 @@ func roomFor(dir string) error {
 // takeName gives the finished store its name, durably.
 func takeName(partial, dir string) error {
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // it is not empty any more, or something is mounted there
+		return fmt.Errorf("%s is in use, or something is mounted there: restore into a directory in it: %w: %w", dir, err, parley.ErrConflict)
 	}
 	if err := os.Rename(partial, dir); err != nil {
 		return err
