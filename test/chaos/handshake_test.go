@@ -23,12 +23,8 @@ import (
 // the server ends the connection without one.
 func exchange(t *testing.T, s *servertest.Server, request string) int {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", host(s), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := connect(t, s)
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	writing.Go(func() { _, _ = io.WriteString(c, request) }) // the server need not take all
@@ -152,12 +148,8 @@ func TestSecretInURL(t *testing.T) {
 // answerTo is all that the server answers to bytes before it closes.
 func answerTo(t *testing.T, s *servertest.Server, request string) string {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", host(s), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := connect(t, s)
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(c, request)
 	_ = c.(*net.TCPConn).CloseWrite()
 	answer, err := io.ReadAll(c)

@@ -54,6 +54,18 @@ func upgrade(host, path string) string {
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 }
 
+// connect opens a connection that says nothing yet. No wait on it exceeds
+// patience.
+func connect(t *testing.T, s *servertest.Server) net.Conn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", host(s), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
 // dial connects to path and shakes hands. A peer that means to stall has a small
 // receive buffer, which the kernel then does not enlarge.
 func dial(address, path string, receive int) (*peer, error) {

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -63,12 +62,8 @@ func restRequest(method, path, body string, headers ...string) string {
 // say sends one request and reads its answer.
 func (r *restPeer) say(t *testing.T, request string) restAnswer {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", host(r.s), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := connect(t, r.s)
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	writing.Go(func() { _, _ = io.WriteString(c, request) }) // the server need not take all

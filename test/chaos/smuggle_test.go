@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/parley-im/parley/server/servertest"
 )
@@ -17,12 +16,8 @@ import (
 // one connection, until it closes; echoed says that an answer has the secret.
 func answers(t *testing.T, s *servertest.Server, sent, secret string) (statuses []int, echoed bool) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", host(s), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := connect(t, s)
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(c, sent)
 	for r := bufio.NewReader(c); ; {
 		response, err := http.ReadResponse(r, nil)

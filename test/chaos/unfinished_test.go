@@ -2,7 +2,6 @@ package chaos_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -23,12 +22,8 @@ func TestStopWithUnfinishedRequests(t *testing.T) {
 		c.HTTP.Admin = "127.0.0.1:0"
 	})
 	stall(t, s, 4)
-	upload, err := net.DialTimeout("tcp", host(s), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	upload := connect(t, s)
 	defer upload.Close()
-	_ = upload.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(upload, "POST /v1/messages/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"); err != nil {
 		t.Fatal(err)
 	}
