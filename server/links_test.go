@@ -132,3 +132,38 @@ func TestPromisesAreShown(t *testing.T) {
 		t.Errorf("only %d tests are named", len(named))
 	}
 }
+
+// TestArchitectureNamesThePackages: docs/architecture.md has a word about each.
+func TestArchitectureNamesThePackages(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, span := range regexp.MustCompile("`[a-z/]+`").FindAllString(string(text), -1) {
+		named[filepath.Base(strings.Trim(span, "`"))] = true
+	}
+	packages := 0
+	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if d.Name() == ".git" || d.Name() == "testdata" || d.Name() == "node_modules" {
+			return fs.SkipDir
+		}
+		sources, err := filepath.Glob(filepath.Join(path, "*.go"))
+		if err != nil || len(sources) == 0 || path == ".." {
+			return err
+		}
+		if packages++; !named[d.Name()] {
+			t.Errorf("docs/architecture.md does not name %s", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if packages < 20 {
+		t.Errorf("only %d packages were found", packages)
+	}
+}
