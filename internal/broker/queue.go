@@ -50,6 +50,9 @@ type queue struct {
 	filled  sync.Cond
 	waiting []*submission
 	bytes   int
+	// storing is what the commit taken last brought; it is done when the next
+	// one is asked for.
+	storing struct{ bytes, submissions int }
 	bound   int
 	closed  bool
 }
@@ -81,6 +84,7 @@ func (q *queue) push(s *submission) error {
 func (q *queue) take() *commit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.storing.bytes, q.storing.submissions = 0, 0
 	for len(q.waiting) == 0 {
 		if q.closed {
 			return nil
@@ -102,6 +106,7 @@ func (q *queue) take() *commit {
 	clear(q.waiting[rest:])
 	q.waiting = q.waiting[:rest]
 	q.bytes -= bytes
+	q.storing.bytes, q.storing.submissions = bytes, n
 	return c
 }
 
@@ -147,9 +152,11 @@ func (q *queue) close() {
 	q.filled.Broadcast()
 }
 
-// used is how many bytes wait to be stored, and how many submissions.
+// used is how many bytes are not durable yet, and how many submissions: those
+// that wait, and those that are being stored. When it is 0, all that was pushed
+// before has been counted.
 func (q *queue) used() (bytes, submissions int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bytes, len(q.waiting)
+	return q.bytes + q.storing.bytes, len(q.waiting) + q.storing.submissions
 }

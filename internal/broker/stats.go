@@ -44,8 +44,9 @@ type Stats struct {
 	// Feeds is how many topics have live subscriptions; TailBytes what is kept
 	// in memory for them.
 	Feeds, TailBytes int64
-	// QueueBytes wait to be stored, of at most QueueBound; Waiting is how many
-	// times something was handed over for it.
+	// QueueBytes are not durable yet: at most QueueBound wait, and those of one
+	// commit are being stored. Waiting is how many times something was handed
+	// over for it.
 	QueueBytes, QueueBound, Waiting int64
 	// Received messages were to be published. Of them Invalid broke a rule,
 	// counting one for each request that could not be read;
@@ -76,11 +77,13 @@ type Stats struct {
 // Stats takes a snapshot. The figures are of slightly different moments.
 func (b *Broker) Stats() Stats {
 	c := &b.stats
-	feeds, tail := b.feeds.size()
-	queued, waiting := b.queue.used()
+	// In the order of a message's way, so that nobody and nothing here means
+	// that the counters below have everything.
 	b.mu.Lock()
 	sessions := len(b.sessions)
 	b.mu.Unlock()
+	queued, waiting := b.queue.used()
+	feeds, tail := b.feeds.size()
 	s := Stats{
 		Sessions: int64(sessions), Subscriptions: c.subscriptions.Load(),
 		Feeds: int64(feeds), TailBytes: int64(tail),
