@@ -25,7 +25,7 @@ type Config struct {
 	// Limits bound each session: 1 MiB a message, 1,000 messages a batch, 1,000
 	// subscriptions, 1,000 messages a page of history.
 	Limits Limits
-	// QueueBytes bounds what waits to be stored; 64 MiB. Beyond it, publishing
+	// QueueBytes bounds what is not durable yet; 64 MiB. Beyond it, publishing
 	// fails with ErrOverloaded.
 	QueueBytes int
 	// SessionBytes bounds what one session has published and not been answered,
@@ -110,6 +110,7 @@ func (b *Broker) Run(ctx context.Context) error {
 			return nil
 		}
 		b.store(context.WithoutCancel(ctx), c)
+		b.queue.stored()
 		b.deliver(c)
 	}
 }

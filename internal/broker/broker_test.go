@@ -353,7 +353,7 @@ func TestFullQueueRefusesAndRecovers(t *testing.T) {
 		t.Errorf("the queue holds %d bytes", used)
 	}
 	refused := 0
-	for b.Stats().Refused == 0 {
+	if b.Stats().Refused == 0 {
 		t.Fatal("nothing was refused")
 	}
 	close(g.open)

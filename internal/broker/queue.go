@@ -44,14 +44,13 @@ type commit struct {
 	entries      []backend.Entry
 }
 
-// queue holds what waits to be stored, up to a bound.
+// queue holds what is not durable yet, up to a bound: what waits, and what is
+// being stored.
 type queue struct {
 	mu      sync.Mutex
 	filled  sync.Cond
 	waiting []*submission
-	bytes   int
-	// storing is what the commit taken last brought; it is done when the next
-	// one is asked for.
+	bytes   int // of what waits and of what is being stored
 	storing struct{ bytes, submissions int }
 	bound   int
 	closed  bool
@@ -84,7 +83,6 @@ func (q *queue) push(s *submission) error {
 func (q *queue) take() *commit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.storing.bytes, q.storing.submissions = 0, 0
 	for len(q.waiting) == 0 {
 		if q.closed {
 			return nil
@@ -105,9 +103,17 @@ func (q *queue) take() *commit {
 	rest := copy(q.waiting, q.waiting[n:])
 	clear(q.waiting[rest:])
 	q.waiting = q.waiting[:rest]
-	q.bytes -= bytes
 	q.storing.bytes, q.storing.submissions = bytes, n
 	return c
+}
+
+// stored is called when what was taken last has its results, before they are
+// answered: whoever is answered finds room for as much again.
+func (q *queue) stored() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bytes -= q.storing.bytes
+	q.storing.bytes, q.storing.submissions = 0, 0
 }
 
 func (c *commit) gather(messages int) {
@@ -152,11 +158,10 @@ func (q *queue) close() {
 	q.filled.Broadcast()
 }
 
-// used is how many bytes are not durable yet, and how many submissions: those
-// that wait, and those that are being stored. When it is 0, all that was pushed
-// before has been counted.
+// used is how many bytes are not durable yet, and how many submissions. When it
+// is 0, all that was pushed before has been counted.
 func (q *queue) used() (bytes, submissions int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bytes + q.storing.bytes, len(q.waiting) + q.storing.submissions
+	return q.bytes, len(q.waiting) + q.storing.submissions
 }

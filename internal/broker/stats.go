@@ -44,9 +44,8 @@ type Stats struct {
 	// Feeds is how many topics have live subscriptions; TailBytes what is kept
 	// in memory for them.
 	Feeds, TailBytes int64
-	// QueueBytes are not durable yet: at most QueueBound wait, and those of one
-	// commit are being stored. Waiting is how many times something was handed
-	// over for it.
+	// QueueBytes of QueueBound are not durable yet. Waiting is how many times
+	// something was handed over for it.
 	QueueBytes, QueueBound, Waiting int64
 	// Received messages were to be published. Of them Invalid broke a rule,
 	// counting one for each request that could not be read;
