@@ -140,7 +140,8 @@ func (b *Broker) store(ctx context.Context, c *commit) {
 	b.stats.committed(c, time.Since(began), err)
 }
 
-// deliver hands a stored commit to the feeds and answers its publishers.
+// deliver answers a stored commit's publishers and hands it to the feeds, in that
+// order: who publishes to itself is answered first, and some clients rely on it.
 func (b *Broker) deliver(c *commit) {
 	messages := make([]*parley.Message, 0, len(c.publications))
 	for _, p := range c.publications {
@@ -148,10 +149,11 @@ func (b *Broker) deliver(c *commit) {
 			messages = append(messages, &p.Message)
 		}
 	}
-	b.feeds.add(messages)
+	b.feeds.reach(messages)
 	for _, s := range c.submissions {
 		s.answer()
 	}
+	b.feeds.add(messages)
 }
 
 // Publish stores messages on behalf of no session, and returns when all have

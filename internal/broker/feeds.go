@@ -19,7 +19,7 @@ const (
 // for each of its segments, and nothing else. Sessions on other topics are not
 // even looked at.
 type feeds struct {
-	dispatched atomic.Uint64 // all up to it have joined their feeds
+	dispatched atomic.Uint64 // all above it will join their feeds
 
 	mu      sync.Mutex
 	byTopic map[parley.Topic]*feed
@@ -127,19 +127,29 @@ func (f *feeds) forget(s parley.Stream, floor parley.Seq) {
 	}
 }
 
-// add gives stored messages, in the order of their streams, to their feeds and
-// rings.
+// reach says that messages were stored, before anybody learns of it: who then
+// begins with what is published from now on does not get them.
+func (f *feeds) reach(messages []*parley.Message) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := parley.Seq(f.dispatched.Load())
+	for _, m := range messages {
+		last = max(last, m.Seq)
+	}
+	f.dispatched.Store(uint64(last))
+}
+
+// add gives stored messages that were reached, in the order of their streams, to
+// their feeds and rings.
 func (f *feeds) add(messages []*parley.Message) {
 	if len(messages) == 0 {
 		return
 	}
 	f.mu.Lock()
-	last := parley.Seq(f.dispatched.Load())
 	var topic parley.Topic
 	var found [parley.MaxTopicSegments]*feed
 	n := 0
 	for _, m := range messages {
-		last = max(last, m.Seq)
 		if m.Topic != topic {
 			topic, n = m.Topic, f.find(m.Topic, &found)
 		}
@@ -153,7 +163,6 @@ func (f *feeds) add(messages []*parley.Message) {
 	for _, d := range f.touched {
 		f.fill(d)
 	}
-	f.dispatched.Store(uint64(last))
 	f.evict()
 	touched := f.touched
 	f.touched = nil

@@ -345,12 +345,24 @@ const takeBytes = 256 << 10
 func (s *Session) Next(ctx context.Context, dst []Event) []Event {
 	n := len(dst)
 	for {
-		var ready []*Subscription
-		dst, ready = s.take(dst)
-		dst = s.pull(ctx, dst, ready)
+		dst = s.pull(ctx, dst, s.rung())
+		pulled := len(dst) - n
+		dst = s.answers(dst)
+		// What was published is answered before it is delivered, and what has
+		// been delivered had its answer in the outbox by now.
+		rotate(dst[n:], pulled)
 		if len(dst) > n || s.rest() {
 			return dst
 		}
+	}
+}
+
+// rotate moves the first n events behind the others.
+func rotate(events []Event, n int) {
+	if n > 0 && n < len(events) {
+		slices.Reverse(events[:n])
+		slices.Reverse(events[n:])
+		slices.Reverse(events)
 	}
 }
 
@@ -376,8 +388,20 @@ func (s *Session) pull(ctx context.Context, dst []Event, ready []*Subscription) 
 	return dst
 }
 
-// take moves the outbox to dst and returns the subscriptions that rang.
-func (s *Session) take(dst []Event) ([]Event, []*Subscription) {
+// rung takes the subscriptions that rang.
+func (s *Session) rung() []*Subscription {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ready := s.ready
+	s.ready = nil
+	if s.bye != nil {
+		return nil
+	}
+	return ready
+}
+
+// answers moves the outbox to dst, and the goodbye when all else was told.
+func (s *Session) answers(dst []Event) []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queued -= s.taken
@@ -391,16 +415,11 @@ func (s *Session) take(dst []Event) ([]Event, []*Subscription) {
 		s.outbox = nil
 	}
 	s.room.Broadcast()
-	ready := s.ready
-	s.ready = nil
-	if s.bye != nil {
-		ready = nil
-		if len(dst) == 0 && s.unsent == 0 && !s.closed {
-			s.closed = true
-			return append(dst, s.bye), nil
-		}
+	if s.bye != nil && len(dst) == 0 && s.unsent == 0 && !s.closed {
+		s.closed = true
+		return append(dst, s.bye)
 	}
-	return dst, ready
+	return dst
 }
 
 // begin begins u's turn: a bell from now on counts anew.
