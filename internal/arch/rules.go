@@ -12,14 +12,15 @@ type rule struct {
 // here, and with it a thought about its place in docs/architecture.
 func packages() map[string]rule {
 	core := []string{".", "internal/backend"}
-	protocol := []string{".", "internal/backend", "internal/broker", "internal/wire"}
+	protocol := []string{".", "internal/backend", "internal/account", "internal/broker", "internal/wire"}
 	codec := append([]string{"internal/protocol", "internal/protocol/jsonrpc", "internal/protocol/jsonform"}, protocol...)
 	return map[string]rule{
 		// The vocabulary and the core: no technology.
 		".":                {tests: []string{"client", "server"}},
 		"internal/backend": {imports: []string{"."}},
 		"internal/clock":   {},
-		"internal/broker":  {imports: append([]string{"internal/clock"}, core...)},
+		"internal/account": {imports: append([]string{"internal/clock"}, core...)},
+		"internal/broker":  {imports: append([]string{"internal/clock", "internal/account"}, core...)},
 
 		// Leaves: they never import a sibling.
 		"internal/backend/pebble":        {imports: core},
@@ -34,14 +35,15 @@ func packages() map[string]rule {
 		"internal/protocol/sse":          {imports: append([]string{"internal/units"}, codec...)},
 		"internal/protocol/protocoltest": {imports: codec},
 		"internal/httpapi": {imports: []string{
-			".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform", "internal/units",
+			".", "internal/backend", "internal/account", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform", "internal/units",
 		}},
 		"internal/units": {},
+		"internal/auth":  {imports: append([]string{"internal/account", "internal/clock"}, core...)},
 
 		// The composition root, and the programs.
 		"server": {
 			imports: []string{
-				".", "internal/backend", "internal/broker", "internal/clock", "internal/backend/pebble", "internal/backend/local", "internal/wire",
+				".", "internal/backend", "internal/account", "internal/auth", "internal/broker", "internal/clock", "internal/backend/pebble", "internal/backend/local", "internal/wire",
 				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/sse", "internal/httpapi", "internal/units",
 			},
 			tests: []string{"client"},
@@ -69,7 +71,7 @@ func packages() map[string]rule {
 // memory and the core, because tests run the real thing and no mock.
 func suites() []string {
 	return []string{
-		".", "internal/backend", "internal/clock", "internal/backend/backendtest", "internal/backend/pebble", "internal/backend/local",
+		".", "internal/backend", "internal/account", "internal/clock", "internal/backend/backendtest", "internal/backend/pebble", "internal/backend/local",
 		"internal/broker", "internal/wire", "internal/protocol", "internal/protocol/protocoltest", "test/oracle",
 		"test/eventsource", "test/require",
 	}

@@ -112,6 +112,13 @@ type Counted struct {
 	First, Last parley.Seq
 }
 
+// Echo tells what the codec itself wants told: an answer that needs nothing of
+// the broker. Only the codec that made it understands Payload.
+type Echo struct {
+	Ref     string
+	Payload []byte
+}
+
 // Pong answers a ping request.
 type Pong struct{ Ref string }
 
@@ -137,14 +144,18 @@ type ByeCode int
 
 // The reasons for a goodbye.
 const (
-	ByeShutdown     ByeCode = iota + 1 // the server stops or restarts
-	ByeSlow                            // the client did not read
-	ByeIdle                            // no sign of life
-	ByeProtocol                        // the client broke the protocol
-	ByeTooBig                          // a frame above the limit
-	ByeOverload                        // too many connections
-	ByeInternal                        // a fault of the server
-	ByeUnacceptable                    // text that is not UTF-8
+	ByeShutdown        ByeCode = iota + 1 // the server stops or restarts
+	ByeSlow                               // the client did not read
+	ByeIdle                               // no sign of life
+	ByeProtocol                           // the client broke the protocol
+	ByeTooBig                             // a frame above the limit
+	ByeOverload                           // too many connections
+	ByeInternal                           // a fault of the server
+	ByeUnacceptable                       // text that is not UTF-8
+	ByeExpired                            // the credential has expired
+	ByeRevoked                            // the credential was revoked, or the user suspended
+	ByeReplaced                           // another session of the same device took its place
+	ByeUnauthenticated                    // nobody said in time who they are
 )
 
 func (*Welcome) event()      {}
@@ -161,5 +172,6 @@ func (*Unsubscribed) event() {}
 func (*History) event()      {}
 func (*Counted) event()      {}
 func (*Pong) event()         {}
+func (*Echo) event()         {}
 func (*Failed) event()       {}
 func (*Bye) event()          {}

@@ -19,6 +19,12 @@ type Limits struct {
 	HistoryMessages int
 	// DedupWindow is how long a publish with an id can be repeated safely.
 	DedupWindow time.Duration
+	// Recipients bounds the recipients of one letter; 100.
+	Recipients int
+	// InFlight bounds what one subscription may have unacknowledged; 10,000.
+	InFlight int
+	// Unread bounds what is counted as unread; 1,000.
+	Unread int
 }
 
 // Publish is a request to publish one message or a batch.
@@ -77,4 +83,8 @@ type Subscribe struct {
 	// Replace takes the place of the session's subscription to the same topic,
 	// if there is one; otherwise there may be several.
 	Replace bool
+	// Delivery, when it is not nil, has what is delivered acknowledged: messages
+	// then come as Deliveries, and Start counts only when the name is new. The
+	// topic is the user's own inbox, or any for a durable subscription.
+	Delivery *Delivery
 }

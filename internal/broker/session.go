@@ -7,12 +7,18 @@ import (
 	"sync"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 )
 
 // SessionConfig says who a session is and how to wake it.
 type SessionConfig struct {
 	Identity parley.Identity
+	// Principal is who the session is at first, and replaces Identity; nil is
+	// anyone with that identity.
+	Principal *account.Principal
+	// Protocol and Remote are told to who lists their sessions.
+	Protocol, Remote string
 	// Wake is called when there are events to take and nobody is taking them:
 	// whoever is woken calls Next until it returns none. It must not block and
 	// must not call the session.

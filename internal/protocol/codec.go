@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/wire"
 )
@@ -80,11 +81,43 @@ type Bad struct {
 	Publish bool
 }
 
-func (*Publish) request()     {}
-func (*Subscribe) request()   {}
-func (*Unsubscribe) request() {}
-func (*History) request()     {}
-func (*Count) request()       {}
-func (*Ping) request()        {}
-func (*Hello) request()       {}
-func (*Bad) request()         {}
+// Authenticate shows a credential; answered by broker.Authenticated or
+// broker.Failed. Requests after it wait for it.
+type Authenticate struct {
+	Ref        string
+	Credential account.Credential
+}
+
+// Send sends letters; answered by broker.Sent.
+type Send struct{ broker.Send }
+
+// Ack acknowledges deliveries; answered by broker.Acked if it has a Ref.
+type Ack struct{ broker.Ack }
+
+// MarkRead moves the user's read marker; answered by broker.ReadMarker.
+type MarkRead struct{ broker.MarkRead }
+
+// Sessions asks for the user's live sessions; answered by broker.Sessions.
+type Sessions struct{ Ref string }
+
+// Reply is a request whose answer the codec has made itself, such as an echo:
+// it is told in its turn.
+type Reply struct {
+	Event broker.Event
+	Cost  int // about how many bytes the event holds
+}
+
+func (*Authenticate) request() {}
+func (*Send) request()         {}
+func (*Ack) request()          {}
+func (*MarkRead) request()     {}
+func (*Sessions) request()     {}
+func (*Reply) request()        {}
+func (*Publish) request()      {}
+func (*Subscribe) request()    {}
+func (*Unsubscribe) request()  {}
+func (*History) request()      {}
+func (*Count) request()        {}
+func (*Ping) request()         {}
+func (*Hello) request()        {}
+func (*Bad) request()          {}

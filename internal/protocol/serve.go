@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/wire"
@@ -19,8 +20,16 @@ type Conversation struct {
 	Conn   wire.Conn
 	Codec  Codec
 	Broker *broker.Broker
-	// Identity is who the client is.
+	// Identity is who the client is when nobody is asked for a credential.
 	Identity parley.Identity
+	// Principal is who the client is at first; nil is anyone, with Identity.
+	Principal *account.Principal
+	// Authenticate verifies what the client shows; nil refuses everything. It may
+	// take as long as another server does, and the client's further requests
+	// wait; the error is told to the client.
+	Authenticate func(context.Context, account.Credential) (*account.Login, error)
+	// Protocol is the name of what the client speaks.
+	Protocol string
 	// Greet sends broker.Welcome first, for protocols whose server speaks
 	// first.
 	Greet bool
@@ -42,11 +51,14 @@ func Serve(ctx context.Context, c Conversation) error {
 	// A replay or a count that nobody waits for any more ends with this.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &talk{conn: c.Conn, codec: c.Codec, last: c.Last}
+	t := &talk{conn: c.Conn, codec: c.Codec, last: c.Last, authenticate: c.Authenticate}
 	t.mu.Lock() // a goodbye may wake the writer before the session is known here
 	t.session = c.Broker.NewSession(broker.SessionConfig{
-		Identity: c.Identity,
-		Wake:     func() { t.writer.Go(func() { t.tell(ctx) }) },
+		Identity:  c.Identity,
+		Principal: c.Principal,
+		Protocol:  c.Protocol,
+		Remote:    c.Conn.Remote().String(),
+		Wake:      func() { t.writer.Go(func() { t.tell(ctx) }) },
 	})
 	t.mu.Unlock()
 	if c.Greet {
@@ -128,6 +140,8 @@ type talk struct {
 	session *broker.Session
 	writer  sync.WaitGroup
 
+	authenticate func(context.Context, account.Credential) (*account.Login, error)
+
 	mu    sync.Mutex
 	ended error // why the writer gave up
 }
@@ -197,6 +211,18 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 		s.Reply(&broker.Pong{Ref: r.Ref}, 0)
 	case *Hello:
 		s.Reply(welcome(r.Ref, s, b), 0)
+	case *Authenticate:
+		t.login(ctx, r)
+	case *Send:
+		s.Send(&r.Send)
+	case *Ack:
+		s.Acknowledge(&r.Ack)
+	case *MarkRead:
+		s.MarkRead(r.MarkRead)
+	case *Sessions:
+		s.ListSessions(r.Ref)
+	case *Reply:
+		s.Reply(r.Event, r.Cost)
 	case *Bad:
 		if r.Publish {
 			b.Refused(r.Err)
@@ -205,6 +231,22 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	default:
 		panic(fmt.Sprintf("protocol: unknown request %T", r))
 	}
+}
+
+// login has a credential verified and makes the session who it proves.
+func (t *talk) login(ctx context.Context, r *Authenticate) {
+	login, err := (*account.Login)(nil), account.ErrDenied
+	if t.authenticate != nil {
+		login, err = t.authenticate(ctx, r.Credential)
+	}
+	if err == nil {
+		err = t.session.SetPrincipal(login.Principal)
+	}
+	if err != nil {
+		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: err}, 0)
+		return
+	}
+	t.session.Reply(&broker.Authenticated{Ref: r.Ref, Login: login}, len(login.Token)+len(login.Certificate)+len(login.Key))
 }
 
 func welcome(ref string, s *broker.Session, b *broker.Broker) *broker.Welcome {
@@ -321,6 +363,8 @@ func closeCode(c broker.ByeCode) uint16 {
 		return 1007
 	case broker.ByeInternal:
 		return 1011
+	case broker.ByeExpired, broker.ByeRevoked, broker.ByeReplaced, broker.ByeUnauthenticated:
+		return 1008
 	}
 	return 1011
 }

@@ -1,0 +1,92 @@
+package account
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/parley-im/parley"
+)
+
+// Principal is who a credential proves, and what they may do. It is immutable:
+// a refreshed credential makes a new one.
+type Principal struct {
+	parley.Identity
+
+	// Open allows everything but what is the server's own, because nobody is
+	// asked for a credential.
+	Open bool
+	// Grants are what it may do besides reading its own inbox.
+	Grants []Grant
+	// Expires is when all that ends; zero is never.
+	Expires time.Time
+	// Issued is when the credential was made, if it says so. Those of a user
+	// that were issued before a moment can be revoked together.
+	Issued time.Time
+	// Credential names what proved it, for revocation and the audit log, and is
+	// no secret: "jwt:ID", "key:ID", "cert:SERIAL", or empty.
+	Credential string
+}
+
+// Nobody may do nothing.
+func Nobody() *Principal { return &Principal{} }
+
+// Anyone is who is never asked for a credential. The identity is what they say.
+func Anyone(id parley.Identity) *Principal { return &Principal{Identity: id, Open: true} }
+
+// Known reports whether p is anybody: somebody who is not has to authenticate
+// before anything else.
+func (p *Principal) Known() bool { return p.Open || p.User != "" || len(p.Grants) > 0 }
+
+// The refusals. They do not tell whether the topic or the user exists.
+var (
+	ErrUnknown  = fmt.Errorf("authenticate first: %w", parley.ErrUnauthenticated)
+	ErrReserved = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
+	ErrDenied   = fmt.Errorf("this is not allowed here: %w", parley.ErrForbidden)
+)
+
+// Allow returns nil if p may do the one operation o on the topic t and all below
+// it, and otherwise an error that wraps parley.ErrForbidden, or
+// parley.ErrUnauthenticated when nobody knows who asks. A user's own inbox is
+// theirs to subscribe to and read, and nobody else's.
+func (p *Principal) Allow(o Operation, t parley.Topic) error {
+	if !p.Known() {
+		return ErrUnknown
+	}
+	if owner, _ := t.Inbox(); owner != "" {
+		return p.allowInbox(o, t, owner)
+	}
+	if t.Reserved() && o != Admin {
+		return ErrReserved
+	}
+	if p.Open || p.granted(o, t) {
+		return nil
+	}
+	return ErrDenied
+}
+
+func (p *Principal) allowInbox(o Operation, t parley.Topic, owner string) error {
+	switch o {
+	case Subscribe, History:
+		if p.User != "" && owner == p.User {
+			return nil
+		}
+	case Send:
+		if p.User != "" && (p.Open || p.granted(Send, t)) {
+			return nil
+		}
+	case Admin:
+		if p.granted(Admin, t) {
+			return nil
+		}
+	}
+	return ErrDenied
+}
+
+func (p *Principal) granted(o Operation, t parley.Topic) bool {
+	for _, g := range p.Grants {
+		if g.Operations&o != 0 && g.covers(t, p.User) {
+			return true
+		}
+	}
+	return false
+}
