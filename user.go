@@ -9,7 +9,9 @@ import (
 
 // Limits of the names of users and devices.
 const (
-	MaxNameBytes = 128
+	// MaxNameBytes leaves room for two names, and what is said of them, in one
+	// topic of an inbox.
+	MaxNameBytes = 112
 )
 
 // ParseUser checks the name of a user and returns it in lower case: Ann and ann

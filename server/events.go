@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/protocol/sse"
 	"github.com/parley-im/parley/internal/wire"
@@ -31,6 +32,9 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 			return
 		}
 		request, err := sse.Parse("/"+r.PathValue("topic"), r.URL.RawQuery, r.Header.Get("Last-Event-ID"), time.Now())
+		if err == nil {
+			err = request.Permit(account.Anyone(parley.Identity{})) // as a status, before the stream begins
+		}
 		if err != nil {
 			httpapi.Fail(w, r, s.logger, err)
 			return

@@ -70,6 +70,9 @@ func (p *Principal) allowInbox(o Operation, t parley.Topic, owner string) error 
 		if p.User != "" && owner == p.User {
 			return nil
 		}
+		return ErrReserved
+	case Publish, Presence:
+		return ErrReserved
 	case Send:
 		if p.User != "" && (p.Open || p.granted(Send, t)) {
 			return nil

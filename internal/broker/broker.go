@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/clock"
 )
@@ -38,8 +39,8 @@ type Config struct {
 	// Retention rules; the first that matches a stream counts. Without a rule a
 	// stream is kept for ever. SetRetention replaces them.
 	Retention []Rule
-	// KV keeps the rules that operators set while the broker runs; nil keeps
-	// them in memory only.
+	// KV keeps the rules that operators set while the broker runs, and what the
+	// users have read; nil keeps the rules in memory only, and no read markers.
 	KV backend.KV
 	// Clock judges what has expired and what is too old to keep; a new one.
 	Clock *clock.Clock
@@ -61,6 +62,8 @@ type Broker struct {
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
+	users    map[string][]*Session // those who have a user
+	sessionN uint64                // how many sessions there have been
 
 	ending sync.Mutex
 	ended  atomic.Bool // the feeds know where the log ended at the start
@@ -82,6 +85,9 @@ func New(cfg Config) *Broker {
 	l.Subscriptions = cmp.Or(l.Subscriptions, 1000)
 	l.HistoryMessages = cmp.Or(l.HistoryMessages, 1000)
 	l.DedupWindow = cmp.Or(l.DedupWindow, 24*time.Hour)
+	l.Recipients = cmp.Or(l.Recipients, 100)
+	l.InFlight = cmp.Or(l.InFlight, 10_000)
+	l.Unread = cmp.Or(l.Unread, 1000)
 	return &Broker{
 		cfg:      cfg,
 		log:      cfg.Log,
@@ -89,6 +95,7 @@ func New(cfg Config) *Broker {
 		feeds:    newFeeds(cfg.TailBytes),
 		rules:    newRules(cfg.Retention),
 		sessions: map[*Session]struct{}{},
+		users:    map[string][]*Session{},
 	}
 }
 
@@ -118,6 +125,7 @@ func (b *Broker) Run(ctx context.Context) error {
 // store appends a commit's messages to the log and sets their results.
 func (b *Broker) store(ctx context.Context, c *commit) {
 	began := time.Now()
+	b.stats.refused.Add(int64(c.refused))
 	c.delay(b.cfg.Clock.Behind())
 	results, err := b.log.Append(ctx, c.entries)
 	switch {
@@ -156,21 +164,30 @@ func (b *Broker) deliver(c *commit) {
 	b.feeds.add(messages)
 }
 
-// Publish stores messages on behalf of no session, and returns when all have
+// Publish stores messages of who without a session, and returns when all have
 // their results, each of them in its Publication: the same rules apply as in a
-// session, and whoever calls says who the Sender is. An error means that none is
-// stored, or when it is ctx's that nobody knows: p then still belongs to the
-// broker.
-func (b *Broker) Publish(ctx context.Context, p *Publish) error {
+// session. An error means that none is stored, or when it is ctx's that nobody
+// knows: p then still belongs to the broker.
+func (b *Broker) Publish(ctx context.Context, who *account.Principal, p *Publish) error {
 	for i := range p.Messages {
-		if _, err := parley.ParseTopic(string(p.Messages[i].Message.Topic)); err != nil {
+		m := &p.Messages[i]
+		if _, err := parley.ParseTopic(string(m.Message.Topic)); err != nil {
 			b.Refused(err)
 			return err
 		}
-		b.cfg.Limits.check(&p.Messages[i])
+		m.Message.Sender = who.Identity
+		if m.Result.Err == nil {
+			m.Result.Err = b.permit(who, account.Publish, m.Message.Topic)
+		}
+		b.cfg.Limits.check(m)
 	}
+	return b.await(ctx, &submission{publishes: []*Publish{p}})
+}
+
+// await hands s over to be stored, and waits until it has its results.
+func (b *Broker) await(ctx context.Context, s *submission) error {
 	done := make(chan struct{})
-	s := &submission{publishes: []*Publish{p}, answer: func() { close(done) }}
+	s.answer = func() { close(done) }
 	s.measure()
 	if err := b.submit(s); err != nil {
 		return err

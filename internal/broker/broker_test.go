@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/broker"
 )
@@ -316,7 +317,7 @@ func TestPublishRules(t *testing.T) {
 		{text("/a", "1234567890"), nil},
 	} {
 		p := &broker.Publish{Messages: []broker.Publication{{Message: test.m}}}
-		if err := b.Publish(t.Context(), p); err != nil {
+		if err := b.Publish(t.Context(), account.Anyone(parley.Identity{}), p); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.Messages[0].Result.Err; !errors.Is(err, test.want) {
@@ -451,6 +452,6 @@ func TestRetention(t *testing.T) {
 // held is how many messages of a stream anybody may read.
 func held(t *testing.T, b *broker.Broker, s parley.Stream) (int, error) {
 	t.Helper()
-	span, err := b.Count(t.Context(), parley.Identity{}, backend.Query{Topic: s.Topic()})
+	span, err := b.Count(t.Context(), account.Anyone(parley.Identity{}), backend.Query{Topic: s.Topic()})
 	return span.Count, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/broker"
@@ -125,7 +126,7 @@ func (c *client) texts(n int) []string {
 func publish(tb testing.TB, b *broker.Broker, m parley.Message) parley.Seq {
 	tb.Helper()
 	p := &broker.Publish{Messages: []broker.Publication{{Message: m}}}
-	if err := b.Publish(tb.Context(), p); err != nil {
+	if err := b.Publish(tb.Context(), account.Anyone(p.Messages[0].Message.Sender), p); err != nil {
 		tb.Fatal(err)
 	}
 	if err := p.Messages[0].Result.Err; err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
@@ -132,7 +133,7 @@ func (w *times) offer(id string) []broker.Publication {
 	expiring.Expires = w.wall().Add(lasts)
 	expiring.ID, kept.ID = id, id
 	p := &broker.Publish{Messages: []broker.Publication{{Message: expiring, Producer: "p"}, {Message: kept, Producer: "p"}}}
-	if err := w.broker.Publish(w.t.Context(), p); err != nil {
+	if err := w.broker.Publish(w.t.Context(), account.Anyone(parley.Identity{}), p); err != nil {
 		w.t.Fatal(err)
 	}
 	return p.Messages

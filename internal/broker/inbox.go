@@ -36,6 +36,8 @@ type Letter struct {
 	// each of To, or why not. Err is set when a rule was broken.
 	Results []SendResult
 	Err     error
+
+	entries []int // for each of To: its message in the submission; -1 for none
 }
 
 // SendResult is what became of a letter to one recipient.
@@ -130,11 +132,6 @@ const (
 	Read                  // the recipient has read it
 )
 
-// ReceiptOf tells whether m, of an inbox, is a receipt. Its ID is then that of
-// the message that it is about, and its Seq field in the body is where that is in
-// the recipient's inbox.
-func ReceiptOf(m *parley.Message) ReceiptKind { return NoReceipt }
-
 // Authenticated answers the showing of a credential.
 type Authenticated struct {
 	Ref   string
@@ -164,24 +161,5 @@ func (*ReadMarker) event()    {}
 func (*Authenticated) event() {}
 func (*Sessions) event()      {}
 
-// Send stores letters; it does not wait, and is answered by Sent.
-func (s *Session) Send(r *Send) { panic("not yet") }
-
 // Acknowledge does what a says; it is answered by Acked when it has a Ref.
 func (s *Session) Acknowledge(a *Ack) { panic("not yet") }
-
-// MarkRead moves the read marker of the session's user.
-func (s *Session) MarkRead(r MarkRead) { panic("not yet") }
-
-// ListSessions is answered by Sessions.
-func (s *Session) ListSessions(ref string) { panic("not yet") }
-
-// SetPrincipal makes p who the session is from now on. The user cannot change,
-// but from nobody. Subscriptions that p may not have are ended at once; when p
-// expires, so does the session.
-func (s *Session) SetPrincipal(p *account.Principal) error { panic("not yet") }
-
-// Revoke ends all sessions that match, with a goodbye for reason, within what a
-// clean goodbye takes; live deliveries, replays and queued work of theirs end at
-// once. It returns how many.
-func (b *Broker) Revoke(match func(*account.Principal) bool, reason string) int { panic("not yet") }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +21,9 @@ type submission struct {
 	publishes []*Publish
 	bytes     int
 	messages  int
-	invalid   int    // of the messages, those that broke a rule
-	answer    func() // called when all results are set
+	invalid   int      // of the messages, those that broke a rule
+	answer    func()   // called when all results are set
+	session   *Session // whose end takes it along; nil for nobody's
 }
 
 // measure is called when the rules were applied.
@@ -42,6 +44,7 @@ type commit struct {
 	submissions  []*submission
 	publications []*Publication // of the submissions, without the refused ones
 	entries      []backend.Entry
+	refused      int // messages of sessions that were cut off meanwhile
 }
 
 // queue holds what is not durable yet, up to a bound: what waits, and what is
@@ -120,6 +123,11 @@ func (c *commit) gather(messages int) {
 	c.publications = make([]*Publication, 0, messages)
 	c.entries = make([]backend.Entry, 0, messages)
 	for _, s := range c.submissions {
+		if s.cut() {
+			s.refuse(errCut)
+			c.refused += s.messages - s.invalid
+			continue
+		}
 		for _, p := range s.publishes {
 			for i := range p.Messages {
 				m := &p.Messages[i]
@@ -127,7 +135,7 @@ func (c *commit) gather(messages int) {
 					continue
 				}
 				e := backend.Entry{Message: &m.Message}
-				if m.Producer != "" && m.Message.ID != "" {
+				if e.Key = m.key; e.Key == "" && m.Producer != "" && m.Message.ID != "" {
 					e.Key = m.Producer + "\x00" + m.Message.ID
 				}
 				c.publications = append(c.publications, m)
@@ -148,6 +156,23 @@ func (c *commit) delay(by time.Duration) {
 			m.Expires = m.Expires.Add(by.Truncate(time.Microsecond))
 		}
 	}
+}
+
+// drop takes out what waits and is not wanted. The caller counts it when asked
+// whether it is, and answers it afterwards.
+func (q *queue) drop(unwanted func(*submission) bool) []*submission {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var dropped []*submission
+	q.waiting = slices.DeleteFunc(q.waiting, func(s *submission) bool {
+		if !unwanted(s) {
+			return false
+		}
+		q.bytes -= s.bytes
+		dropped = append(dropped, s)
+		return true
+	})
+	return dropped
 }
 
 // close makes push fail; what was pushed is still taken.

@@ -4,14 +4,15 @@ import (
 	"context"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 )
 
-// History reads one page of what id may read; q's topic says where, Stream and
+// History reads one page of what who may read; q's topic says where, Stream and
 // Params need not be set. The page has at most Limits.HistoryMessages, and about
 // batchBytes, whatever q says.
-func (b *Broker) History(ctx context.Context, id parley.Identity, q backend.Query) (backend.Page, error) {
-	if err := allow(id, &q); err != nil {
+func (b *Broker) History(ctx context.Context, who *account.Principal, q backend.Query) (backend.Page, error) {
+	if err := b.allow(who, &q); err != nil {
 		return backend.Page{}, err
 	}
 	q.Limit = min(max(q.Limit, 0), b.cfg.Limits.HistoryMessages)
@@ -22,21 +23,18 @@ func (b *Broker) History(ctx context.Context, id parley.Identity, q backend.Quer
 	return b.log.Read(ctx, q)
 }
 
-// Count counts the stored messages that id may read, as History finds them.
-func (b *Broker) Count(ctx context.Context, id parley.Identity, q backend.Query) (backend.Span, error) {
-	if err := allow(id, &q); err != nil {
+// Count counts the stored messages that who may read, as History finds them.
+func (b *Broker) Count(ctx context.Context, who *account.Principal, q backend.Query) (backend.Span, error) {
+	if err := b.allow(who, &q); err != nil {
 		return backend.Span{}, err
 	}
 	return b.log.Count(ctx, q)
 }
 
-// allow refuses what id may not read and completes the query.
-func allow(id parley.Identity, q *backend.Query) error {
-	if q.Topic.Reserved() {
-		return ErrReserved
-	}
-	q.Stream, q.Params = q.Topic.Stream(), paramsOf(id)
-	return nil
+// allow refuses what who may not read and completes the query.
+func (b *Broker) allow(who *account.Principal, q *backend.Query) error {
+	q.Stream, q.Params = q.Topic.Stream(), paramsOf(who.Identity)
+	return b.permit(who, account.History, q.Topic)
 }
 
 // paramsOf are what the filters of messages are compared with.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 )
 
@@ -83,8 +84,8 @@ func TestPublishCountsRefusals(t *testing.T) {
 	one := func() *broker.Publish {
 		return &broker.Publish{Messages: []broker.Publication{{Message: parley.Message{Topic: "/a"}}}}
 	}
-	_ = b.Publish(waiting, one()) // waits in the queue, for nobody
-	if err := b.Publish(t.Context(), one()); !errors.Is(err, broker.ErrOverloaded) {
+	_ = b.Publish(waiting, account.Anyone(parley.Identity{}), one()) // waits in the queue, for nobody
+	if err := b.Publish(t.Context(), account.Anyone(parley.Identity{}), one()); !errors.Is(err, broker.ErrOverloaded) {
 		t.Fatalf("a second publish says %v, want overloaded", err)
 	}
 	if n := b.Stats().Refused; n != 1 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/broker"
 )
@@ -30,7 +31,7 @@ func (l *load) run(ctx context.Context) error {
 		for j := range 20 {
 			p.Messages = append(p.Messages, broker.Publication{Message: text(fmt.Sprintf("/r/%d", (i+j)%4), fmt.Sprint(i, j))})
 		}
-		if err := l.b.Publish(context.WithoutCancel(ctx), p); err != nil {
+		if err := l.b.Publish(context.WithoutCancel(ctx), account.Anyone(parley.Identity{}), p); err != nil {
 			return err
 		}
 		l.mu.Lock()

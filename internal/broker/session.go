@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -30,6 +31,7 @@ type SessionConfig struct {
 type Session struct {
 	broker *Broker
 	cfg    SessionConfig
+	caller caller
 
 	mu      sync.Mutex
 	room    sync.Cond // there is room for a request again
@@ -44,23 +46,19 @@ type Session struct {
 	awake   bool // someone takes events
 	closed  bool
 	bye     *Bye
+	forced  bool // bye does not wait for what was published
 }
 
 // NewSession begins a session. Close ends it.
 func (b *Broker) NewSession(cfg SessionConfig) *Session {
 	s := &Session{broker: b, cfg: cfg}
 	s.room.L = &s.mu
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sessions[s] = struct{}{}
+	b.enter(s)
 	return s
 }
 
-// Identity is who the session is.
-func (s *Session) Identity() parley.Identity { return s.cfg.Identity }
-
 // params are what the filters of messages are compared with.
-func (s *Session) params() map[string]string { return paramsOf(s.cfg.Identity) }
+func (s *Session) params() map[string]string { return paramsOf(s.Identity()) }
 
 // Stop makes requests do nothing any more, and those that wait return. Wake is
 // not called again.
@@ -75,10 +73,7 @@ func (s *Session) Stop() {
 // Close ends the session and its subscriptions. No request may be in progress.
 func (s *Session) Close() {
 	s.Stop()
-	b := s.broker
-	b.mu.Lock()
-	delete(b.sessions, s)
-	b.mu.Unlock()
+	s.broker.leave(s)
 	s.mu.Lock()
 	subs := s.subs
 	s.subs = nil
@@ -105,10 +100,10 @@ func (s *Session) Bye(e *Bye) {
 func (s *Session) Reply(e Event, cost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.queued > s.broker.cfg.SessionBytes && !s.closed {
+	for s.queued > s.broker.cfg.SessionBytes && !s.closed && !s.caller.cut.Load() {
 		s.room.Wait()
 	}
-	if s.closed {
+	if s.closed || s.caller.cut.Load() {
 		return
 	}
 	s.queued += cost + 128
@@ -120,14 +115,26 @@ func (s *Session) Reply(e Event, cost int) {
 // for it: each request is answered by a Published event. It waits while too much
 // of this session's is unanswered.
 func (s *Session) Publish(requests []*Publish) {
-	sub := &submission{publishes: requests}
-	sub.answer = func() { s.answer(sub) }
+	sub := &submission{publishes: requests, session: s}
+	sub.answer = func() { s.answer(&Published{sub.publishes}, sub.bytes) }
+	who := s.Principal()
+	expired := s.broker.expired(who)
 	for _, r := range requests {
 		for i := range r.Messages {
-			r.Messages[i].Message.Sender = s.cfg.Identity
-			s.broker.cfg.Limits.check(&r.Messages[i])
+			m := &r.Messages[i]
+			m.Message.Sender = who.Identity
+			if m.Result.Err == nil {
+				m.Result.Err = cmp.Or(expired, s.mayPublish(who, m.Message.Topic))
+			}
+			s.broker.cfg.Limits.check(m)
 		}
 	}
+	s.submit(sub)
+}
+
+// submit hands sub over to be stored. It waits while too much of this session's
+// is unanswered.
+func (s *Session) submit(sub *submission) {
 	sub.measure()
 	s.mu.Lock()
 	for s.unsent > s.broker.cfg.SessionBytes && !s.closed && s.bye == nil {
@@ -143,7 +150,7 @@ func (s *Session) Publish(requests []*Publish) {
 	s.mu.Unlock()
 	if err := s.broker.submit(sub); err != nil {
 		sub.refuse(err)
-		s.answer(sub)
+		sub.answer()
 	}
 }
 
@@ -163,27 +170,23 @@ type answer struct {
 	unsent int // in Session.unsent
 }
 
-// answer tells the session what became of its messages.
-func (s *Session) answer(sub *submission) {
+// answer tells the session what became of its messages, which had that many
+// bytes.
+func (s *Session) answer(e Event, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.outbox = append(s.outbox, answer{&Published{sub.publishes}, sub.bytes})
+	s.outbox = append(s.outbox, answer{e, bytes})
 	s.wakeLocked()
 }
-
-// ErrReserved is an operation on a topic that is the server's own.
-var ErrReserved = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
 
 // check applies the rules for a message; its result tells.
 func (l Limits) check(p *Publication) {
 	m := &p.Message
 	switch {
 	case p.Result.Err != nil:
-	case m.Topic.Reserved():
-		p.Result.Err = ErrReserved
 	case len(m.Body) > l.MessageBytes:
 		p.Result.Err = fmt.Errorf("the body has %d bytes, more than %d: %w", len(m.Body), l.MessageBytes, parley.ErrInvalid)
 	case len(m.Header) > parley.MaxHeaderBytes:
@@ -197,8 +200,9 @@ func (l Limits) check(p *Publication) {
 
 // Subscribe begins a subscription; it is answered by Subscribed or Failed.
 func (s *Session) Subscribe(ctx context.Context, r Subscribe) {
-	if r.Topic.Reserved() {
-		s.Reply(&Failed{r.Ref, ErrReserved}, 0)
+	who := s.Principal()
+	if err := cmp.Or(s.broker.expired(who), r.Permit(who)); err != nil {
+		s.Reply(&Failed{r.Ref, err}, 0)
 		return
 	}
 	u := newSubscription(s, r)
@@ -215,7 +219,7 @@ func (s *Session) Subscribe(ctx context.Context, r Subscribe) {
 	}
 	var old *Subscription
 	if i := s.findLocked(0, r.Topic); r.Replace && !r.ReplayOnly && i >= 0 {
-		old = s.cancelLocked(i, nil)
+		old = s.cancelLocked(i)
 	}
 	if len(s.subs) >= s.broker.cfg.Limits.Subscriptions {
 		err = fmt.Errorf("more than %d subscriptions: %w", s.broker.cfg.Limits.Subscriptions, parley.ErrInvalid)
@@ -271,7 +275,8 @@ func (s *Session) Unsubscribe(ref string, id uint64, topic parley.Topic, quiet b
 		}
 		return
 	}
-	u := s.cancelLocked(i, &ref)
+	u := s.cancelLocked(i)
+	u.farewell = &Unsubscribed{ref, u}
 	s.mu.Unlock()
 	s.detach(u)
 }
@@ -285,15 +290,12 @@ func (s *Session) findLocked(id uint64, topic parley.Topic) int {
 	})
 }
 
-// cancelLocked removes a subscription. Whoever takes the events answers that, if
-// ref is not nil, after what u was due to tell.
-func (s *Session) cancelLocked(i int, ref *string) *Subscription {
+// cancelLocked removes a subscription. Whoever takes the events tells u.farewell,
+// if the caller sets one, after what u was due to tell.
+func (s *Session) cancelLocked(i int) *Subscription {
 	u := s.subs[i]
 	s.subs = slices.Delete(s.subs, i, i+1)
 	u.canceled = true
-	if ref != nil {
-		u.farewell = &Unsubscribed{*ref, u}
-	}
 	if !u.queued {
 		u.queued = true
 		s.ready = append(s.ready, u)
@@ -390,6 +392,7 @@ func (s *Session) pull(ctx context.Context, dst []Event, ready []*Subscription) 
 		if dst, more = u.pull(ctx, dst, &budget); more {
 			s.ring(u)
 		}
+		dst = u.tellMarker(ctx, dst)
 	}
 	return dst
 }
@@ -421,7 +424,7 @@ func (s *Session) answers(dst []Event) []Event {
 		s.outbox = nil
 	}
 	s.room.Broadcast()
-	if s.bye != nil && len(dst) == 0 && s.unsent == 0 && !s.closed {
+	if len(dst) == 0 && s.leavingLocked() && !s.closed {
 		s.closed = true
 		return append(dst, s.bye)
 	}
@@ -460,7 +463,7 @@ func (s *Session) again(ready []*Subscription) {
 func (s *Session) rest() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed && (len(s.outbox) > 0 || len(s.ready) > 0 && s.bye == nil || s.bye != nil && s.unsent == 0) {
+	if !s.closed && (len(s.outbox) > 0 || len(s.ready) > 0 && s.bye == nil || s.leavingLocked()) {
 		return false
 	}
 	s.awake = false
@@ -482,7 +485,7 @@ func (s *Session) finish(u *Subscription) {
 
 // History reads one page; it is answered by History or Failed.
 func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
-	page, err := s.broker.History(ctx, s.cfg.Identity, q)
+	page, err := s.broker.History(ctx, s.Principal(), q)
 	if err != nil {
 		s.Reply(&Failed{ref, err}, 0)
 		return
@@ -496,7 +499,7 @@ func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
 
 // Count counts stored messages; it is answered by Counted or Failed.
 func (s *Session) Count(ctx context.Context, ref string, q backend.Query) {
-	span, err := s.broker.Count(ctx, s.cfg.Identity, q)
+	span, err := s.broker.Count(ctx, s.Principal(), q)
 	if err != nil {
 		s.Reply(&Failed{ref, err}, 0)
 		return

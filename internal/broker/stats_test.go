@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/broker"
@@ -40,7 +41,7 @@ func TestWhatIsBeingStoredWaits(t *testing.T) {
 	running.Go(func() { _ = b.Run(ctx) })
 	publish := &broker.Publish{Messages: []broker.Publication{{Message: parley.Message{Topic: "/a", Body: []byte("x")}}}}
 	running.Go(func() {
-		if err := b.Publish(t.Context(), publish); err != nil {
+		if err := b.Publish(t.Context(), account.Anyone(parley.Identity{}), publish); err != nil {
 			t.Error(err)
 		}
 	})

@@ -55,7 +55,7 @@ func (d *feed) subscribers(dst []Subscriber) []Subscriber {
 	defer d.mu.Unlock()
 	dst = slices.Grow(dst, len(d.subs))
 	for _, u := range d.subs {
-		dst = append(dst, Subscriber{Topic: u.Topic, Identity: u.session.cfg.Identity, order: u.order})
+		dst = append(dst, Subscriber{Topic: u.Topic, Identity: u.session.Identity(), order: u.order})
 	}
 	return dst
 }

@@ -29,7 +29,8 @@ type Subscription struct {
 	// Guarded by Session.mu.
 	queued   bool // in Session.ready, or not yet one of the session's
 	canceled bool
-	farewell *Unsubscribed // what the cancellation is answered by
+	farewell Event // what the cancellation is told by
+	unmarked bool  // the user's read marker is to be told
 
 	// Only whoever takes the session's events touches these.
 	phase    phase
@@ -54,7 +55,7 @@ const (
 )
 
 func newSubscription(s *Session, r Subscribe) *Subscription {
-	return &Subscription{Topic: r.Topic, Ref: r.Ref, session: s, request: r, queued: true}
+	return &Subscription{Topic: r.Topic, Ref: r.Ref, session: s, request: r, queued: true, unmarked: r.opensInbox()}
 }
 
 // unfeed ends the bells.

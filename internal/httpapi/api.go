@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/broker"
 )
@@ -184,8 +185,8 @@ func (r *request) topic() (parley.Topic, error) {
 	return parley.ParseTopic("/" + r.PathValue("topic"))
 }
 
-// identity is who asks: nobody is asked for a credential yet.
-func (r *request) identity() parley.Identity { return parley.Identity{} }
+// principal is who asks: nobody is asked for a credential yet.
+func (r *request) principal() *account.Principal { return account.Anyone(parley.Identity{}) }
 
 // brokenBody is the error of a body that could not be read, in the client's
 // terms.

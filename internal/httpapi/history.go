@@ -39,7 +39,7 @@ func (a *API) history(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	page, err := a.cfg.Broker.History(r.Context(), r.identity(), q)
+	page, err := a.cfg.Broker.History(r.Context(), r.principal(), q)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (a *API) newest(r *request, q backend.Query, most int) (backend.Query, erro
 	}
 	find := q
 	find.Limit, find.Reverse = n, true
-	span, err := a.cfg.Broker.Count(r.Context(), r.identity(), find)
+	span, err := a.cfg.Broker.Count(r.Context(), r.principal(), find)
 	if err != nil {
 		return q, err
 	}
@@ -83,7 +83,7 @@ func (a *API) count(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	span, err := a.cfg.Broker.Count(r.Context(), r.identity(), q)
+	span, err := a.cfg.Broker.Count(r.Context(), r.principal(), q)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (a *API) body(w http.ResponseWriter, r *request) error {
 		}
 		q.After, q.Before = max(seq, 1)-1, seq+1
 	}
-	page, err := a.cfg.Broker.History(r.Context(), r.identity(), q)
+	page, err := a.cfg.Broker.History(r.Context(), r.principal(), q)
 	if err != nil {
 		return err
 	}

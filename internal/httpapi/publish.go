@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol/jsonform"
 	"github.com/parley-im/parley/internal/units"
@@ -52,8 +53,8 @@ func (a *API) readMessage(w http.ResponseWriter, r *request) ([]broker.Publicati
 	if err := p.Fill(&message[0], producer); err != nil {
 		return nil, err
 	}
-	if message[0].Message.Topic.Reserved() {
-		return nil, broker.ErrReserved
+	if err := r.principal().Allow(account.Publish, message[0].Message.Topic); err != nil {
+		return nil, err
 	}
 	message[0].Message.Body, err = a.readBody(w, r.Request, int64(a.cfg.Broker.Limits().MessageBytes))
 	return message, err
@@ -184,10 +185,7 @@ func headersOf(h http.Header) (map[string]string, error) {
 
 // store publishes messages and answers with what became of them.
 func (a *API) store(w http.ResponseWriter, r *request, messages []broker.Publication, batch bool) error {
-	for i := range messages {
-		messages[i].Message.Sender = r.identity()
-	}
-	if err := a.cfg.Broker.Publish(r.Context(), &broker.Publish{Messages: messages}); err != nil {
+	if err := a.cfg.Broker.Publish(r.Context(), r.principal(), &broker.Publish{Messages: messages}); err != nil {
 		if r.Context().Err() != nil {
 			return fmt.Errorf("storing takes too long, it may or may not happen: %w", parley.ErrUnavailable)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol/jsonrpc"
 	"github.com/parley-im/parley/internal/units"
@@ -165,7 +166,7 @@ func streamOf(r *request) (parley.Stream, error) {
 	case err != nil:
 		return "", err
 	case topic.Reserved():
-		return "", broker.ErrReserved
+		return "", account.ErrReserved
 	case topic.Parent() != "":
 		return "", invalid("a stream is a topic's first segment: %s", topic.Stream())
 	case topic == "/*":

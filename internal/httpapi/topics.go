@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
-	"github.com/parley-im/parley/internal/broker"
 )
 
 // Bounds of a list of topics.
@@ -72,7 +72,7 @@ func (a *API) list(w http.ResponseWriter, r *request) error {
 			page.More = true
 			break
 		}
-		topic, err := a.look(r.Context(), r.identity(), name)
+		topic, err := a.look(r.Context(), r.principal(), name)
 		if err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (a *API) show(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	t, err := a.look(r.Context(), r.identity(), topic)
+	t, err := a.look(r.Context(), r.principal(), topic)
 	if err != nil {
 		return err
 	}
@@ -103,12 +103,12 @@ func (a *API) purge(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if topic.Reserved() {
-		return broker.ErrReserved
+		return account.ErrReserved
 	}
 	if topic != topic.Stream().Topic() {
 		return invalid("only a whole stream can be purged: %s", topic.Stream().Topic())
 	}
-	before, err := a.look(r.Context(), r.identity(), topic)
+	before, err := a.look(r.Context(), r.principal(), topic)
 	if err != nil {
 		return err
 	}
@@ -124,9 +124,9 @@ func (a *API) purge(w http.ResponseWriter, r *request) error {
 	return reply(w, http.StatusOK, Purged{Topic: topic, Count: before.Count, Floor: floor})
 }
 
-// look finds out what is stored at and below a topic, for id's eyes.
-func (a *API) look(ctx context.Context, id parley.Identity, topic parley.Topic) (Topic, error) {
-	span, err := a.cfg.Broker.Count(ctx, id, backend.Query{Topic: topic})
+// look finds out what is stored at and below a topic, for who's eyes.
+func (a *API) look(ctx context.Context, who *account.Principal, topic parley.Topic) (Topic, error) {
+	span, err := a.cfg.Broker.Count(ctx, who, backend.Query{Topic: topic})
 	if err != nil {
 		return Topic{}, err
 	}

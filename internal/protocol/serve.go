@@ -218,7 +218,7 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Ack:
 		s.Acknowledge(&r.Ack)
 	case *MarkRead:
-		s.MarkRead(r.MarkRead)
+		s.MarkRead(ctx, r.MarkRead)
 	case *Sessions:
 		s.ListSessions(r.Ref)
 	case *Reply:

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/xid"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol/jsonform"
 )
@@ -115,7 +116,7 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 func (a *API) store(ctx context.Context, p *broker.Publish) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	err := a.Broker.Publish(ctx, p)
+	err := a.Broker.Publish(ctx, account.Anyone(p.Messages[0].Message.Sender), p)
 	switch {
 	case err == nil:
 		return p.Messages[0].Result.Err

@@ -39,15 +39,12 @@ func invalid(format string, args ...any) error {
 //	lastEventId=SEQ    for clients that cannot send a header
 //
 // each at most once, and at most one of the first three. The error wraps
-// parley.ErrInvalid, or parley.ErrForbidden for one of the server's own topics.
+// parley.ErrInvalid. Whether the client may have the topic is not asked here.
 func Parse(topic, query, lastEventID string, now time.Time) (broker.Subscribe, error) {
 	var r broker.Subscribe
 	var err error
 	if r.Topic, err = parley.ParseTopic(topic); err != nil {
 		return r, err
-	}
-	if r.Topic.Reserved() {
-		return r, fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
 	}
 	q, err := parameters(query)
 	if err != nil {
