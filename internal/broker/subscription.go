@@ -20,6 +20,7 @@ type Subscription struct {
 
 	session  *Session
 	request  Subscribe
+	inbox    bool       // it follows all of the user's inbox
 	feed     *feed      // nil when it only replays
 	attached parley.Seq // all above it reaches the feed
 	order    uint64     // which subscriptions came before it
@@ -30,7 +31,7 @@ type Subscription struct {
 	queued   bool // in Session.ready, or not yet one of the session's
 	canceled bool
 	farewell Event // what the cancellation is told by
-	unmarked bool  // the user's read marker is to be told
+	unmarked bool  // of an open inbox: the read marker is to be told
 
 	// Only whoever takes the session's events touches these.
 	phase    phase
@@ -55,7 +56,7 @@ const (
 )
 
 func newSubscription(s *Session, r Subscribe) *Subscription {
-	return &Subscription{Topic: r.Topic, Ref: r.Ref, session: s, request: r, queued: true, unmarked: r.opensInbox()}
+	return &Subscription{Topic: r.Topic, Ref: r.Ref, session: s, request: r, queued: true, inbox: r.opensInbox(), unmarked: true}
 }
 
 // unfeed ends the bells.
