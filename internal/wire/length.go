@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -76,22 +77,21 @@ func NewLength(conn net.Conn, cfg *LengthConfig) *Length {
 	return l
 }
 
-// Handshake does the TLS handshake, in the time for it, and returns what came of
-// it; for a connection without TLS that is empty.
-func (l *Length) Handshake() (tls.ConnectionState, error) {
+// Handshake does the TLS handshake, in the time for it and as long as ctx, and
+// returns what came of it; for a connection without TLS that is empty.
+func (l *Length) Handshake(ctx context.Context) (tls.ConnectionState, error) {
 	const usual = 10 * time.Second
 	defer func() { l.opened.Store(l.cfg.Keeper.now()) }()
 	t, ok := l.conn.(*tls.Conn)
 	if !ok {
 		return tls.ConnectionState{}, nil
 	}
-	if err := t.SetDeadline(time.Now().Add(cmp.Or(l.cfg.Handshake, usual))); err != nil {
-		return tls.ConnectionState{}, err
-	}
-	if err := t.Handshake(); err != nil { //nolint:noctx // the deadline bounds it, and Close ends it
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(l.cfg.Handshake, usual))
+	defer cancel()
+	if err := t.HandshakeContext(ctx); err != nil {
 		return tls.ConnectionState{}, fmt.Errorf("wire: handshake: %w", err)
 	}
-	return t.ConnectionState(), t.SetDeadline(time.Time{})
+	return t.ConnectionState(), nil
 }
 
 // Name tells the two byte orders apart.

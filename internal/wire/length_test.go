@@ -57,7 +57,7 @@ func readLength(t testing.TB, sent []byte, cfg wire.LengthConfig, slowly bool) (
 		cfg.Keeper = &wire.Keeper{}
 	}
 	l := wire.NewLength(conn, &cfg)
-	if _, err := l.Handshake(); err != nil {
+	if _, err := l.Handshake(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close(0, "")
@@ -162,7 +162,7 @@ func TestLengthDeadlines(t *testing.T) {
 			test.cfg.Keeper = keeper
 			l := wire.NewLength(ours, &test.cfg)
 			defer l.Close(0, "")
-			_, _ = l.Handshake()
+			_, _ = l.Handshake(t.Context())
 			running.Go(func() { _, _ = theirs.Write(test.sent) })
 			var err error
 			for err == nil {
@@ -233,7 +233,7 @@ func TestLengthOverTLS(t *testing.T) {
 			}
 			l := wire.NewLength(tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{certificate}}), &wire.LengthConfig{Keeper: &wire.Keeper{}})
 			defer l.Close(0, "")
-			if _, err := l.Handshake(); err != nil {
+			if _, err := l.Handshake(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if frames, err := l.Read(); err != nil || len(frames) != 1 {

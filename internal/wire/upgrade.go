@@ -74,6 +74,11 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 	return w, nil
 }
 
+// IsUpgrade reports whether r asks for a WebSocket at all.
+func IsUpgrade(r *http.Request) bool {
+	return r.Method == http.MethodGet && hasToken(r.Header, "Upgrade", "websocket") && hasToken(r.Header, "Connection", "upgrade")
+}
+
 // checkUpgrade checks the handshake (RFC 6455 section 4.2.1) and returns a
 // request with only what was checked in it.
 func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
