@@ -50,7 +50,11 @@ func (c *Codec) ask(dst []protocol.Request, m *jsonrpc.Message, in uint64) []pro
 // askDevastator is ask for the dialect whose clients have certificates.
 func (c *Codec) askDevastator(dst []protocol.Request, m *jsonrpc.Message, in uint64) []protocol.Request {
 	if !c.claimed {
-		return c.end(dst, ref{last, 0, m.ID}, errCertificate)
+		k := last
+		if m.Method == "auth.cert" {
+			k = badCert
+		}
+		return c.end(dst, ref{k, 0, m.ID}, errCertificate)
 	}
 	c.expect(in)
 	dst = c.show(dst, m.ID)
@@ -183,6 +187,9 @@ func (c *Codec) letters(p jsonrpc.Params) ([]letter, error) {
 		}
 		err := p.DecodeLoose(&one)
 		return []letter{one}, err
+	}
+	if !p.Null() && p[0] != '[' {
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "params: must be an array"}
 	}
 	many := jsonrpc.List[letter]{Max: c.terms.Batch}
 	err := p.DecodeLoose(&many)

@@ -163,7 +163,7 @@ func appendHead(dst []byte, id string) []byte {
 // answer appends the frame of an answer, or puts it with the others of its batch.
 func (c *Codec) answer(dst []byte, r ref, p []byte) []byte {
 	if r.batch != 0 {
-		if p = c.batches.answer(r.batch, p, r.kind == last); p == nil {
+		if p = c.batches.answer(r.batch, p, r.ends()); p == nil {
 			return dst
 		}
 	}
@@ -175,7 +175,7 @@ func (c *Codec) fail(dst []byte, r ref, err error) []byte {
 	if r.kind == quit || r.kind == opening {
 		return dst
 	}
-	code, message := explain(r, err)
+	code, message := c.explain(r, err)
 	p := append(appendHead(nil, r.id), `,"error":{"code":`...)
 	p = strconv.AppendInt(p, int64(code), 10)
 	p = append(p, `,"message":`...)
@@ -184,10 +184,17 @@ func (c *Codec) fail(dst []byte, r ref, err error) []byte {
 }
 
 // explain is the number and the words for err.
-func explain(r ref, err error) (code int, message string) {
+func (c *Codec) explain(r ref, err error) (code int, message string) {
 	f := jsonform.Explain(err)
-	if f.Kind == "unauthenticated" && r.kind == google {
-		return codeBadProof, "Failed to authenticated with the given Google oauth access token."
+	if f.Kind == "unauthenticated" {
+		switch {
+		case r.kind == google && c.terms.Dialect == Devastator:
+			return codeBadProof, "Failed to authenticated user with Google+ OAuth access token."
+		case r.kind == google:
+			return codeBadProof, "Failed to authenticated with the given Google oauth access token."
+		case r.kind == badCert:
+			return codeBadProof, "Invalid client certificate."
+		}
 	}
 	switch f.Kind {
 	case "invalid":

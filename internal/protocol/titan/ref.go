@@ -23,6 +23,7 @@ const (
 	jwt      kind = 'j' // auth.jwt
 	implicit kind = 'i' // some other request that came with a token, or over a certificate
 	google   kind = 'g' // auth.google
+	badCert  kind = 'c' // auth.cert without a certificate
 	opening  kind = 'o' // the server's own: the inbox
 	notice   kind = 'n' // no answer at all but a frame of the server's
 	last     kind = 'l' // an error that is the last that the client is told
@@ -46,7 +47,7 @@ func parseRef(s string) ref {
 // ends reports whether a failure of what r asked ends the conversation.
 func (r ref) ends() bool {
 	switch r.kind {
-	case jwt, implicit, google, opening, last, quit:
+	case jwt, implicit, google, badCert, opening, last, quit:
 		return true
 	case plain, announce, echoed, notice:
 	}
