@@ -117,7 +117,7 @@ func (s *Server) titanDialect(verify verifier) *dialect {
 	}
 	terms := s.titanTerms(titan.Titan)
 	begin := func(conn *wire.WebSocket) protocol.Conversation {
-		c := titan.Conversation(conn, s.broker, terms, nil)
+		c := titan.Conversation(conn, s.broker, terms, account.Nobody())
 		c.Authenticate, c.Protocol = verify, titanName
 		return c
 	}
@@ -257,14 +257,24 @@ func (s *Server) greetDevastator(ctx context.Context, conn *wire.Length, terms t
 		_ = conn.Close(0, "")
 		return
 	}
-	var certificate []byte
-	if len(state.PeerCertificates) > 0 {
-		certificate = state.PeerCertificates[0].Raw
-	}
 	s.talks.Go(func() {
 		defer s.sessions.leave(from)
-		c := titan.Conversation(conn, s.broker, terms, certificate)
+		c := titan.Conversation(conn, s.broker, terms, s.holder(ctx, state.PeerCertificates))
 		c.Authenticate, c.Protocol = s.verifyDevastator, devastatorName
 		s.converse(context.WithoutCancel(ctx), devastatorName, c)
 	})
+}
+
+// holder is who has shown a certificate, which the handshake has verified; nobody
+// when there is none, or it is not accepted any more: then the client is told as
+// soon as it asks for something.
+func (s *Server) holder(ctx context.Context, chain []*x509.Certificate) *account.Principal {
+	if len(chain) == 0 {
+		return account.Nobody()
+	}
+	login, err := s.verifyDevastator(ctx, account.Credential{Kind: account.Certificate, Certificate: chain[0].Raw})
+	if err != nil {
+		return account.Nobody()
+	}
+	return login.Principal
 }

@@ -57,7 +57,6 @@ func (c *Codec) askDevastator(dst []protocol.Request, m *jsonrpc.Message, in uin
 		return c.end(dst, ref{k, 0, m.ID}, errCertificate)
 	}
 	c.expect(in)
-	dst = c.show(dst, m.ID)
 	r := ref{plain, in, m.ID}
 	if m.Method == "msg.send" && !c.opened {
 		// Its answer comes when it is durable, and deliveries begin behind that.
@@ -100,10 +99,12 @@ func (c *Codec) signIn(dst []protocol.Request, m *jsonrpc.Message, in uint64) []
 	if token == "" {
 		return c.end(dst, ref{google, 0, m.ID}, errToken)
 	}
-	c.claimed, c.certificate = true, nil
+	c.claimed = true
 	c.expect(in)
 	dst = append(dst, &protocol.Authenticate{
-		Ref: ref{google, in, m.ID}.String(), Credential: account.Credential{Kind: account.IDToken, Issuer: "google", Secret: token},
+		Ref: ref{google, in, m.ID}.String(), Credential: account.Credential{
+			Kind: account.IDToken, Issuer: "google", Secret: token, WantCertificate: c.terms.Dialect == Devastator,
+		},
 	})
 	if c.terms.Dialect == Devastator {
 		return dst // its clients come back with the certificate, or go on with a private request

@@ -54,11 +54,9 @@ type Terms struct {
 type Codec struct {
 	framing wire.Framing
 	terms   Terms
-	// certificate is the client's, DER, or nil.
-	certificate []byte
 
 	// Of Decode.
-	claimed bool // something was shown that may prove who the client is
+	claimed bool // the client is known, or has shown something that may prove who it is
 	opened  bool // the inbox was asked for
 	ended   bool // what else the client says is not heard
 
@@ -76,9 +74,9 @@ type mailbox struct {
 	user string
 }
 
-// New makes the codec of one connection, which writes frames in framing f.
-// Certificate is the client's, verified by the handshake, or nil.
-func New(f wire.Framing, terms Terms, certificate []byte) *Codec {
+// New makes the codec of one connection, which writes frames in framing f. Known
+// says that the client is, by its certificate.
+func New(f wire.Framing, terms Terms, known bool) *Codec {
 	if terms.NakDelay == 0 {
 		terms.NakDelay = 30 * time.Second
 	}
@@ -88,14 +86,14 @@ func New(f wire.Framing, terms Terms, certificate []byte) *Codec {
 	if terms.Clock == nil {
 		terms.Clock = time.Now
 	}
-	return &Codec{framing: f, terms: terms, certificate: certificate, claimed: certificate != nil, told: make(chan struct{})}
+	return &Codec{framing: f, terms: terms, claimed: known, told: make(chan struct{})}
 }
 
-// Conversation is what protocol.Serve needs for a new connection: one whose
-// client has to say who it is. The caller adds Authenticate.
-func Conversation(conn wire.Conn, b *broker.Broker, terms Terms, certificate []byte) protocol.Conversation {
-	c := New(conn, terms, certificate)
-	return protocol.Conversation{Conn: conn, Codec: c, Broker: b, Principal: account.Nobody(), Last: c.Last}
+// Conversation is what protocol.Serve needs for a new connection of who; nobody
+// has to say who they are. The caller adds Authenticate.
+func Conversation(conn wire.Conn, b *broker.Broker, terms Terms, who *account.Principal) protocol.Conversation {
+	c := New(conn, terms, who.User != "")
+	return protocol.Conversation{Conn: conn, Codec: c, Broker: b, Principal: who, Last: c.Last}
 }
 
 // Decode appends what f asks for to dst. It never fails: what ends the
@@ -160,7 +158,7 @@ func (c *Codec) message(dst []protocol.Request, m *jsonrpc.Message, in uint64) [
 	case !c.claimed:
 		return c.end(dst, ref{kind: quit}, errFirst)
 	}
-	return append(c.announce(dst), reply(ref{kind: notice}, []byte(`{"method":"invalidMessage"}`)))
+	return append(c.open(dst), reply(ref{kind: notice}, []byte(`{"method":"invalidMessage"}`)))
 }
 
 // malformed answers what is no message, if it has an id, and ends.
@@ -177,7 +175,7 @@ func (c *Codec) note(dst []protocol.Request, m *jsonrpc.Message) []protocol.Requ
 	if !c.claimed || m.Method == "conn.close" {
 		return c.end(dst, ref{kind: quit}, errFirst)
 	}
-	return c.announce(dst)
+	return c.open(dst)
 }
 
 // heard takes a response: the acknowledgement of a delivery, or not.
@@ -185,7 +183,7 @@ func (c *Codec) heard(dst []protocol.Request, m *jsonrpc.Message) []protocol.Req
 	if !c.claimed {
 		return c.end(dst, ref{kind: quit}, errFirst)
 	}
-	dst = c.announce(dst)
+	dst = c.open(dst)
 	box := c.mine.Load()
 	if box == nil {
 		return dst
@@ -201,23 +199,9 @@ func (c *Codec) heard(dst []protocol.Request, m *jsonrpc.Message) []protocol.Req
 	return append(dst, ack)
 }
 
-// announce appends what a client begins with whose certificate says who it is.
-// Any of its messages does, but those that are public.
-func (c *Codec) announce(dst []protocol.Request) []protocol.Request {
-	return c.open(c.show(dst, ""))
-}
-
-// show shows the certificate, once; id is that of the request that does it.
-func (c *Codec) show(dst []protocol.Request, id string) []protocol.Request {
-	if c.certificate == nil {
-		return dst
-	}
-	shown := account.Credential{Kind: account.Certificate, Certificate: c.certificate}
-	c.certificate = nil
-	return append(dst, &protocol.Authenticate{Ref: ref{kind: implicit, id: id}.String(), Credential: shown})
-}
-
-// open appends the request for the inbox, once.
+// open appends the request for the inbox, once. In Devastator, whose clients are
+// known from the beginning, any of their messages does that but those that are
+// public.
 func (c *Codec) open(dst []protocol.Request) []protocol.Request {
 	if c.opened {
 		return dst

@@ -177,7 +177,7 @@ func TestTitan(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := titan.New(lines{}, terms(titan.Titan), nil)
+			c := titan.New(lines{}, terms(titan.Titan), false)
 			if got := decode(t, c, claim); got != known {
 				t.Fatalf("first: %s", got)
 			}
@@ -214,7 +214,7 @@ func TestTitanFirst(t *testing.T) {
 		"no JSON":              {`GET / HTTP/1.1`, "END"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := decode(t, titan.New(lines{}, terms(titan.Titan), nil), test.frame); got != test.want {
+			if got := decode(t, titan.New(lines{}, terms(titan.Titan), false), test.frame); got != test.want {
 				t.Errorf("%s\ngot  %s\nwant %s", test.frame, got, test.want)
 			}
 		})
@@ -223,40 +223,39 @@ func TestTitanFirst(t *testing.T) {
 
 // The same for Devastator, whose clients have certificates.
 func TestDevastator(t *testing.T) {
-	const first = "show 5 0c; "
 	for name, test := range map[string]struct{ frame, want string }{
-		"msg.echo":           {`{"id":"1","method":"msg.echo","params":{"echo":"echo"}}`, first + `{"id":"1","result":{"echo":"echo"}}; inbox`},
-		"without params":     {`{"id":"2","method":"msg.echo"}`, first + `{"id":"2","result":""}; inbox`},
-		"msg.recv":           {`{"id":"r","method":"msg.recv"}`, first + `{"id":"r","result":"ACK"}; inbox`},
-		"auth.cert":          {`{"id":"c","method":"auth.cert"}`, first + `{"id":"c","result":"ACK"}; inbox`},
-		"a number as id":     {`{"id":1,"method":"auth.cert"}`, first + `{"id":1,"result":"ACK"}; inbox`},
-		"msg.send":           {`{"id":"s","method":"msg.send","params":{"to":"2","message":"Hello"}}`, first + `send [2] "Hello"; await; inbox`},
-		"to the bot":         {`{"id":"s","method":"msg.send","params":{"to":"ECHO","message":"Hello"}}`, first + `send [] "Hello" {"from":"echo"}; await; inbox`},
-		"to a path":          {`{"id":"s","method":"msg.send","params":{"to":"/","message":"Hello"}}`, first + `{"id":"s","error":{"code":-32602,"message":"the user's name contains a slash, a comma, a space or a control character"}}; inbox`},
-		"an array":           {`{"id":"s","method":"msg.send","params":[{"to":"2","message":"Hello"}]}`, first + `{"id":"s","error":{"code":-32602,"message":"params: must be an object"}} END`},
-		"no message":         {`{"id":"s","method":"msg.send"}`, first + `{"id":"s","error":{"code":-32602,"message":"params are missing"}} END`},
-		"an unknown request": {`{"id":"1","method":"echo","params":1}`, first + `{"id":"1","error":{"code":-32601,"message":"there is no such method"}}; inbox`},
-		"a notification":     {`{"method":"ping"}`, first + `inbox`},
+		"msg.echo":           {`{"id":"1","method":"msg.echo","params":{"echo":"echo"}}`, `{"id":"1","result":{"echo":"echo"}}; inbox`},
+		"without params":     {`{"id":"2","method":"msg.echo"}`, `{"id":"2","result":""}; inbox`},
+		"msg.recv":           {`{"id":"r","method":"msg.recv"}`, `{"id":"r","result":"ACK"}; inbox`},
+		"auth.cert":          {`{"id":"c","method":"auth.cert"}`, `{"id":"c","result":"ACK"}; inbox`},
+		"a number as id":     {`{"id":1,"method":"auth.cert"}`, `{"id":1,"result":"ACK"}; inbox`},
+		"msg.send":           {`{"id":"s","method":"msg.send","params":{"to":"2","message":"Hello"}}`, `send [2] "Hello"; await; inbox`},
+		"to the bot":         {`{"id":"s","method":"msg.send","params":{"to":"ECHO","message":"Hello"}}`, `send [] "Hello" {"from":"echo"}; await; inbox`},
+		"to a path":          {`{"id":"s","method":"msg.send","params":{"to":"/","message":"Hello"}}`, `{"id":"s","error":{"code":-32602,"message":"the user's name contains a slash, a comma, a space or a control character"}}; inbox`},
+		"an array":           {`{"id":"s","method":"msg.send","params":[{"to":"2","message":"Hello"}]}`, `{"id":"s","error":{"code":-32602,"message":"params: must be an object"}} END`},
+		"no message":         {`{"id":"s","method":"msg.send"}`, `{"id":"s","error":{"code":-32602,"message":"params are missing"}} END`},
+		"an unknown request": {`{"id":"1","method":"echo","params":1}`, `{"id":"1","error":{"code":-32601,"message":"there is no such method"}}; inbox`},
+		"a notification":     {`{"method":"ping"}`, `inbox`},
 		"conn.close":         {`{"method":"conn.close"}`, `END`},
-		"nothing":            {`{}`, first + `inbox; {"method":"invalidMessage"}`},
-		"a result alone":     {`{"result":"ACK"}`, first + `inbox; {"method":"invalidMessage"}`},
-		"an unknown ack":     {`{"id":"abc","result":"ACK"}`, first + `inbox`},
-		"an id alone":        {`{"id":"abc"}`, first + `inbox`},
+		"nothing":            {`{}`, `inbox; {"method":"invalidMessage"}`},
+		"a result alone":     {`{"result":"ACK"}`, `inbox; {"method":"invalidMessage"}`},
+		"an unknown ack":     {`{"id":"abc","result":"ACK"}`, `inbox`},
+		"an id alone":        {`{"id":"abc"}`, `inbox`},
 		"Google":             {`{"id":"g","method":"auth.google","params":{"accessToken":"G"}}`, `show 2 G`},
 		"an empty frame":     {``, `END`},
 		"no JSON":            {`xx`, `END`},
 		"a batch": {
 			`[{"id":"1","method":"auth.cert"},{"method":"ping"},{"id":"2","method":"msg.echo","params":1},{"id":"3","method":"x"},{"id":"abc","result":"ACK"}]`,
-			first + `; inbox; ; [{"id":"1","result":"ACK"},{"id":"2","result":1},{"id":"3","error":{"code":-32601,"message":"there is no such method"}}]`,
+			`; inbox; ; [{"id":"1","result":"ACK"},{"id":"2","result":1},{"id":"3","error":{"code":-32601,"message":"there is no such method"}}]`,
 		},
-		"a batch of acks": {`[{"id":"abc","result":"ACK"}]`, first + `inbox`},
+		"a batch of acks": {`[{"id":"abc","result":"ACK"}]`, `inbox`},
 		"a batch with an end": {
 			`[{"id":"1","method":"msg.echo"},{"id":"2","method":"msg.send"},{"id":"3","method":"ping"}]`,
-			first + `; inbox; [{"id":"1","result":""},{"id":"2","error":{"code":-32602,"message":"params are missing"}}] END`,
+			`; inbox; [{"id":"1","result":""},{"id":"2","error":{"code":-32602,"message":"params are missing"}}] END`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := decode(t, titan.New(lines{}, terms(titan.Devastator), []byte{12}), test.frame); got != test.want {
+			if got := decode(t, titan.New(lines{}, terms(titan.Devastator), true), test.frame); got != test.want {
 				t.Errorf("%s\ngot  %s\nwant %s", test.frame, got, test.want)
 			}
 		})
@@ -277,12 +276,12 @@ func TestDevastatorWithout(t *testing.T) {
 		"a batch":        {`[{"id":"g","method":"auth.google","params":{"accessToken":"G"}}]`, `END`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := decode(t, titan.New(lines{}, terms(titan.Devastator), nil), test.frame); got != test.want {
+			if got := decode(t, titan.New(lines{}, terms(titan.Devastator), false), test.frame); got != test.want {
 				t.Errorf("%s\ngot  %s\nwant %s", test.frame, got, test.want)
 			}
 		})
 	}
-	c := titan.New(lines{}, terms(titan.Devastator), nil)
+	c := titan.New(lines{}, terms(titan.Devastator), false)
 	decode(t, c, `{"id":"g","method":"auth.google","params":{"accessToken":"G"}}`)
 	if got, want := decode(t, c, `{"id":"r","method":"msg.recv"}`), `{"id":"r","result":"ACK"}; inbox`; got != want {
 		t.Errorf("signed in: %s, want %s", got, want)
@@ -315,7 +314,7 @@ func TestAuthenticated(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := titan.New(lines{}, terms(test.dialect), nil)
+			c := titan.New(lines{}, terms(test.dialect), false)
 			requests, _ := c.Decode(nil, wire.Frame{Payload: []byte(test.ask)})
 			ref := requests[0].(*protocol.Authenticate).Ref
 			if got := tell(c, &broker.Authenticated{Ref: ref, Login: login}); got != test.want {
@@ -347,7 +346,7 @@ func TestDeliver(t *testing.T) {
 		return ids, rest
 	}
 
-	c := titan.New(lines{}, terms(titan.Titan), nil)
+	c := titan.New(lines{}, terms(titan.Titan), false)
 	decode(t, c, claim)
 	ids, got := read(c)
 	want := []string{
@@ -358,7 +357,7 @@ func TestDeliver(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if again, _ := read(titan.New(lines{}, terms(titan.Titan), nil)); fmt.Sprint(again) != fmt.Sprint(ids) {
+	if again, _ := read(titan.New(lines{}, terms(titan.Titan), false)); fmt.Sprint(again) != fmt.Sprint(ids) {
 		t.Errorf("the ids of another connection are %v, not %v", again, ids)
 	}
 	for answer, want := range map[string]string{
@@ -373,7 +372,7 @@ func TestDeliver(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", answer, got, want)
 		}
 	}
-	other := titan.New(lines{}, terms(titan.Titan), nil)
+	other := titan.New(lines{}, terms(titan.Titan), false)
 	decode(t, other, claim)
 	tell(other, &broker.Subscribed{Sub: &broker.Subscription{ID: 1, Topic: "/$inbox/eve"}})
 	for _, id := range []string{ids[0], ids[0][:21] + "B", ids[0] + "A", strings.Repeat("A", 22), "", "$", strings.Repeat("é", 11)} {
@@ -382,7 +381,7 @@ func TestDeliver(t *testing.T) {
 		}
 	}
 
-	d := titan.New(lines{}, terms(titan.Devastator), []byte{12})
+	d := titan.New(lines{}, terms(titan.Devastator), true)
 	if _, got := read(d); got[0] != `{"id":"ID","method":"msg.recv","params":{"from":"bob","message":"a \"b\"\n<é>`+"\ufffd"+`"}}` {
 		t.Errorf("got %s", got[0])
 	}
@@ -404,16 +403,14 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed), []byte(seed), false, true)
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte, titans, certified bool) {
-		d, certificate := titan.Titan, []byte(nil)
+		d := titan.Titan
 		if !titans {
 			d = titan.Devastator
-			if certified {
-				certificate = []byte{1}
-			}
 		}
-		c := titan.New(lines{}, terms(d), certificate)
+		known := certified && !titans
+		c := titan.New(lines{}, terms(d), known)
 		tell(c, &broker.Subscribed{Sub: &broker.Subscription{ID: 1, Topic: "/$inbox/ann"}})
-		shown := false
+		shown := known
 		for _, frame := range [][]byte{first, second} {
 			requests, err := c.Decode(nil, wire.Frame{Payload: frame})
 			if err != nil {

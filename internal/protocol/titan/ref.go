@@ -21,7 +21,7 @@ const (
 	announce kind = 'a' // so is its, and deliveries may begin behind it
 	echoed   kind = 'e' // its result is in the event
 	jwt      kind = 'j' // auth.jwt
-	implicit kind = 'i' // some other request that came with a token, or over a certificate
+	implicit kind = 'i' // some other request that came with a token
 	google   kind = 'g' // auth.google
 	badCert  kind = 'c' // auth.cert without a certificate
 	opening  kind = 'o' // the server's own: the inbox
