@@ -12,6 +12,7 @@ import (
 // the environment and a file can give, see [Settings] and [Load].
 type Config struct {
 	HTTP      HTTP
+	Titan     Titan
 	Storage   Storage
 	Limits    Limits
 	Retention []Retention
@@ -75,6 +76,36 @@ type TLS struct {
 	// They are read again when they change.
 	Cert, Key string
 }
+
+// Titan says how the clients of the Titan server and of Devastator are served.
+type Titan struct {
+	// WebSocket serves Titan's protocol at every path of the clients' listeners
+	// that nothing else has.
+	WebSocket bool
+	// AckWait is how long a client has to acknowledge a message before it is
+	// delivered again, and how long one that it refused waits.
+	AckWait time.Duration
+	// Test serves it at TestListen too, to whoever has a token signed with the
+	// secret that Titan's tests use, which everybody knows. Then no listener may be
+	// wider than loopback.
+	Test       bool
+	TestListen string
+	// Devastator is host:port for Devastator's protocol over TLS; empty for none.
+	Devastator string
+	// DevastatorCert and DevastatorKey are its certificate, as those of TLS and
+	// by default the same. DevastatorCA is a PEM file with the certificates that
+	// vouch for clients'; empty is this server's own.
+	DevastatorCert, DevastatorKey, DevastatorCA string
+	// DevastatorOrder is the order of the bytes of a frame's length: LittleEndian
+	// or BigEndian.
+	DevastatorOrder string
+}
+
+// The orders of a length's bytes.
+const (
+	LittleEndian = "little"
+	BigEndian    = "big"
+)
 
 // GobblerPrefix is one place of the Gobbler protocol.
 type GobblerPrefix struct {
@@ -183,6 +214,7 @@ func Default() Config {
 			PerAddress:      20_000,
 			WriteTimeout:    20 * time.Second,
 		},
+		Titan:   Titan{WebSocket: true, AckWait: 30 * time.Second, TestListen: "127.0.0.1:3001", DevastatorOrder: LittleEndian},
 		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
 		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
 		Log:     Log{Level: slog.LevelInfo, Format: LogAuto},

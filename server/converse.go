@@ -132,16 +132,24 @@ func (s *Server) admitted(w http.ResponseWriter, r *http.Request, begin func() f
 
 // refuse answers a connection that is one too many.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
-	status, reason := http.StatusServiceUnavailable, "total"
-	switch {
-	case errors.Is(err, errFullForYou):
-		status, reason = http.StatusTooManyRequests, "address"
-	case errors.Is(err, errStopping):
-		reason = "stopping"
+	status, reason := http.StatusServiceUnavailable, refusalOf(err)
+	if errors.Is(err, errFullForYou) {
+		status = http.StatusTooManyRequests
 	}
 	s.count.refused(reason)
 	w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter().Seconds())+1))
 	http.Error(w, err.Error(), status)
+}
+
+// refusalOf names why a connection is not admitted, for the metrics.
+func refusalOf(err error) string {
+	switch {
+	case errors.Is(err, errFullForYou):
+		return "address"
+	case errors.Is(err, errStopping):
+		return "stopping"
+	}
+	return "total"
 }
 
 // converse holds one conversation. A panic in it costs this connection alone:

@@ -16,10 +16,14 @@ import (
 )
 
 // listeners are where the server listens; nil where it does not.
-type listeners struct{ plain, secure, admin *net.TCPListener }
+type listeners struct{ plain, secure, admin, titanTest, devastator *net.TCPListener }
 
 // listen opens the listeners, all or none.
-func listen(c *HTTP) (listeners, error) {
+func listen(cfg *Config) (listeners, error) {
+	c, titanTest := &cfg.HTTP, ""
+	if cfg.Titan.Test {
+		titanTest = cfg.Titan.TestListen
+	}
 	var l listeners
 	for _, open := range []struct {
 		at      string
@@ -28,6 +32,8 @@ func listen(c *HTTP) (listeners, error) {
 		{c.Listen, &l.plain},
 		{c.TLS.Listen, &l.secure},
 		{c.Admin, &l.admin},
+		{titanTest, &l.titanTest},
+		{cfg.Titan.Devastator, &l.devastator},
 	} {
 		if open.at == "" {
 			continue
@@ -42,7 +48,7 @@ func listen(c *HTTP) (listeners, error) {
 
 func (l *listeners) close() error {
 	var errs []error
-	for _, one := range []*net.TCPListener{l.plain, l.secure, l.admin} {
+	for _, one := range []*net.TCPListener{l.plain, l.secure, l.admin, l.titanTest, l.devastator} {
 		if one != nil {
 			errs = append(errs, one.Close())
 		}
@@ -116,6 +122,7 @@ func (s *Server) serveClients(ctx context.Context) error {
 		}
 		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(&s.policy, plain), share) })
 	}
+	s.serveTitan(ctx, serving, share)
 	return serving.Wait()
 }
 

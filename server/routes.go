@@ -39,7 +39,7 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	if s.cfg.HTTP.Admin == "" {
 		s.adminRoutes(mux, local)
 	}
-	return s.gobblerAPI().Before(httpapi.Strict(mux))
+	return s.gobblerAPI().Before(s.titanBeside(ctx, mux, httpapi.Strict(mux)))
 }
 
 // welcome shows the page of the documentation to who opens the server's address

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
 	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/protocol/titan"
 	"github.com/parley-im/parley/internal/wire"
 )
 
@@ -34,22 +36,24 @@ type Server struct {
 	cfg    Config
 	logger *slog.Logger
 	listeners
-	certificate *certificate // nil without TLS
-	clock       *clock.Clock
-	store       *store
-	broker      *broker.Broker
-	accounts    *account.Directory
-	arriving    *broker.Room // for bodies of requests
-	api         *httpapi.API
-	keeper      wire.Keeper
-	policy      policy
-	sessions    *sessions
-	talks       sync.WaitGroup // one for each conversation
-	count       counters
-	toggles     toggles
-	ready       atomic.Bool
-	profile     *profile // nil without one
-	live        live
+	certificate      *certificate // nil without TLS
+	ids              *titan.IDs
+	devastatorConfig *tls.Config // nil without it
+	clock            *clock.Clock
+	store            *store
+	broker           *broker.Broker
+	accounts         *account.Directory
+	arriving         *broker.Room // for bodies of requests
+	api              *httpapi.API
+	keeper           wire.Keeper
+	policy           policy
+	sessions         *sessions
+	talks            sync.WaitGroup // one for each conversation
+	count            counters
+	toggles          toggles
+	ready            atomic.Bool
+	profile          *profile // nil without one
+	live             live
 }
 
 // New checks cfg, opens the store, and listens; clients that connect are served
@@ -93,7 +97,15 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openAccounts(context.Background()); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
-	if s.listeners, err = listen(&cfg.HTTP); err != nil {
+	if s.ids, err = titanIDs(context.Background(), s.store); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	if cfg.Titan.Devastator != "" {
+		if s.devastatorConfig, err = s.devastatorTLS(); err != nil {
+			return nil, errors.Join(err, s.store.Close())
+		}
+	}
+	if s.listeners, err = listen(&cfg); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
 	if cfg.Profile != "" {

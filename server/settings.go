@@ -18,7 +18,7 @@ const (
 // them; those that only say what to use instead come last.
 func Settings() []Setting {
 	settings := slices.Concat(
-		grouped("Network", httpSettings()),
+		grouped("Network", slices.Concat(httpSettings(), titanSettings())),
 		grouped("Store", storeSettings()),
 		grouped("Running", runSettings()),
 		absentSettings(),
@@ -85,6 +85,29 @@ func httpSettings() []Setting {
 			func(c *Config) *time.Duration { return &c.HTTP.WriteTimeout }),
 		toggle("ws-compression", "compress WebSocket messages with clients that offer it (permessage-deflate)",
 			func(c *Config) *bool { return &c.HTTP.Compression }),
+	}
+}
+
+func titanSettings() []Setting {
+	return []Setting{
+		toggle("titan", "serve the Titan protocol over WebSocket at every path that nothing else has",
+			func(c *Config) *bool { return &c.Titan.WebSocket }),
+		one("titan-ack-wait", "time after which a Titan or Devastator client gets a message again that it has not acknowledged, or that it refused", duration(100*time.Millisecond, 24*time.Hour),
+			func(c *Config) *time.Duration { return &c.Titan.AckWait }),
+		toggle("titan-test", "serve it at titan-test-listen too, with the secret of Titan's tests, which everybody knows",
+			func(c *Config) *bool { return &c.Titan.Test }),
+		one("titan-test-listen", "address for titan-test, of loopback", address(),
+			func(c *Config) *string { return &c.Titan.TestListen }),
+		one("devastator-listen", "address to listen on for the Devastator protocol, with TLS", optional(address()),
+			func(c *Config) *string { return &c.Titan.Devastator }),
+		one("devastator-cert", "PEM file with the certificate of devastator-listen; empty is tls-cert", file(),
+			func(c *Config) *string { return &c.Titan.DevastatorCert }),
+		one("devastator-key", "PEM file with its key, which others may not read; empty is tls-key", file(),
+			func(c *Config) *string { return &c.Titan.DevastatorKey }),
+		one("devastator-ca", "PEM file with the certificates that vouch for those of clients of devastator-listen; empty is this server's own CA", file(),
+			func(c *Config) *string { return &c.Titan.DevastatorCA }),
+		one("devastator-byte-order", "order of the bytes of a frame's length there", choice(LittleEndian, BigEndian),
+			func(c *Config) *string { return &c.Titan.DevastatorOrder }),
 	}
 }
 

@@ -88,9 +88,10 @@ func (c *Config) listenFaults(add func(key, problem string)) {
 		add("http", "is empty, and so is https: there is nowhere to listen")
 	case h.TLS.Listen != "" && (h.TLS.Cert == "" || h.TLS.Key == ""):
 		add("https", "needs --tls-cert and --tls-key")
-	case h.TLS.Listen == "" && h.TLS.Cert+h.TLS.Key != "":
+	case h.TLS.Listen == "" && h.TLS.Cert+h.TLS.Key != "" && c.Titan.Devastator == "":
 		add("tls-cert", "is not used without --https HOST:PORT")
 	}
+	c.titanFaults(add)
 }
 
 // loopback reports whether only this machine reaches a listener there. A name

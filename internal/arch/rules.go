@@ -32,6 +32,7 @@ func packages() map[string]rule {
 		"internal/protocol/jsonform":     {imports: []string{".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc"}},
 		"internal/protocol/native":       {imports: codec},
 		"internal/protocol/gobbler":      {imports: codec},
+		"internal/protocol/titan":        {imports: codec},
 		"internal/protocol/sse":          {imports: append([]string{"internal/units"}, codec...)},
 		"internal/protocol/protocoltest": {imports: codec},
 		"internal/httpapi": {imports: []string{
@@ -44,7 +45,7 @@ func packages() map[string]rule {
 		"server": {
 			imports: []string{
 				".", "internal/backend", "internal/account", "internal/auth", "internal/broker", "internal/clock", "internal/backend/pebble", "internal/backend/local", "internal/wire",
-				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/sse", "internal/httpapi", "internal/units",
+				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/titan", "internal/protocol/sse", "internal/httpapi", "internal/units",
 			},
 			tests: []string{"client"},
 		},

@@ -88,7 +88,17 @@ type Authenticate struct {
 	Credential account.Credential
 }
 
-// Send sends letters; answered by broker.Sent.
+// Inbox opens the inbox of who the session is by then: a Subscribe whose Topic is
+// that, and whose Delivery is shared when the session has no device. It is for
+// codecs, which do not know what comes of an Authenticate.
+type Inbox struct{ broker.Subscribe }
+
+// Await has further requests wait until Told is closed, by a codec that has
+// told an event, or the conversation ends.
+type Await struct{ Told <-chan struct{} }
+
+// Send sends letters; answered by broker.Sent. A letter without recipients goes
+// to the sender.
 type Send struct{ broker.Send }
 
 // Ack acknowledges deliveries; answered by broker.Acked if it has a Ref.
@@ -108,6 +118,8 @@ type Reply struct {
 }
 
 func (*Authenticate) request() {}
+func (*Inbox) request()        {}
+func (*Await) request()        {}
 func (*Send) request()         {}
 func (*Ack) request()          {}
 func (*MarkRead) request()     {}

@@ -51,7 +51,7 @@ func Serve(ctx context.Context, c Conversation) error {
 	// A replay or a count that nobody waits for any more ends with this.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &talk{conn: c.Conn, codec: c.Codec, last: c.Last, authenticate: c.Authenticate}
+	t := &talk{conn: c.Conn, codec: c.Codec, last: c.Last, authenticate: c.Authenticate, cancel: cancel}
 	t.mu.Lock() // a goodbye may wake the writer before the session is known here
 	t.session = c.Broker.NewSession(broker.SessionConfig{
 		Identity:  c.Identity,
@@ -141,6 +141,7 @@ type talk struct {
 	writer  sync.WaitGroup
 
 	authenticate func(context.Context, account.Credential) (*account.Login, error)
+	cancel       context.CancelFunc // of what the requests in hand wait for
 
 	mu    sync.Mutex
 	ended error // why the writer gave up
@@ -213,7 +214,21 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 		s.Reply(welcome(r.Ref, s, b), 0)
 	case *Authenticate:
 		t.login(ctx, r)
+	case *Inbox:
+		t.openInbox(ctx, r)
+	case *Await:
+		select {
+		case <-r.Told:
+		case <-ctx.Done():
+		}
 	case *Send:
+		if user := s.Identity().User; user != "" {
+			for i := range r.Letters {
+				if l := &r.Letters[i]; len(l.To) == 0 {
+					l.To = []string{user}
+				}
+			}
+		}
 		s.Send(&r.Send)
 	case *Ack:
 		s.Acknowledge(&r.Ack)
@@ -247,6 +262,18 @@ func (t *talk) login(ctx context.Context, r *Authenticate) {
 		return
 	}
 	t.session.Reply(&broker.Authenticated{Ref: r.Ref, Login: login}, len(login.Token)+len(login.Certificate)+len(login.Key))
+}
+
+// openInbox subscribes to the session's own inbox.
+func (t *talk) openInbox(ctx context.Context, r *Inbox) {
+	id := t.session.Identity()
+	if id.User == "" {
+		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: account.ErrUnknown}, 0)
+		return
+	}
+	r.Topic = parley.InboxTopic(id.User)
+	r.Delivery.Shared = id.Device == ""
+	t.session.Subscribe(ctx, r.Subscribe)
 }
 
 func welcome(ref string, s *broker.Session, b *broker.Broker) *broker.Welcome {
@@ -340,6 +367,7 @@ func (t *talk) end(err error, code uint16, reason string) {
 	t.ended = err
 	t.mu.Unlock()
 	t.session.Stop()
+	t.cancel()
 	_ = t.conn.Close(code, reason) // err is the reason, and a failed goodbye changes nothing
 }
 

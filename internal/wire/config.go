@@ -27,6 +27,18 @@ type Config struct {
 	// Subprotocols are agreed to: the first that the client offers and that is
 	// among them. Others are ignored.
 	Subprotocols []string
+	// AnySubprotocol agrees to the first that the client offers, whatever it is,
+	// for protocols that have none but whose clients may want one named.
+	AnySubprotocol bool
+	// Origins are admitted besides those of Policy, for protocols whose programs
+	// name one of themselves although they are no browsers.
+	Origins []Origin
+	// AnyCode takes a close frame with a code that may not be sent for a goodbye;
+	// otherwise it is a broken rule. For protocols whose clients always did so.
+	AnyCode bool
+	// Idle is how long a peer may be silent before the connection ends; 0 is what
+	// the Keeper says.
+	Idle time.Duration
 	// Compression agrees to permessage-deflate (RFC 7692), without context
 	// takeover on either side, when the client offers it.
 	Compression bool

@@ -78,7 +78,7 @@ func (w *WebSocket) look(now int64) {
 	switch silent := time.Duration(now - seen); {
 	case began != 0 && time.Duration(now-began) >= k.messageTimeout():
 		w.expel(&CloseError{ClosePolicy, "message takes too long"})
-	case silent >= k.idleTimeout():
+	case silent >= cmp.Or(w.cfg.Idle, k.idleTimeout()):
 		w.expel(&CloseError{CloseGoingAway, "idle"})
 	case silent >= k.pingInterval() && time.Duration(now-w.pinged) >= k.pingInterval():
 		w.pinged = now

@@ -74,6 +74,11 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 	return w, nil
 }
 
+// IsUpgrade reports whether r asks for a WebSocket at all.
+func IsUpgrade(r *http.Request) bool {
+	return r.Method == http.MethodGet && hasToken(r.Header, "Upgrade", "websocket") && hasToken(r.Header, "Connection", "upgrade")
+}
+
 // checkUpgrade checks the handshake (RFC 6455 section 4.2.1) and returns a
 // request with only what was checked in it.
 func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
@@ -83,7 +88,9 @@ func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
 	if !hasToken(r.Header, "Upgrade", "websocket") || !hasToken(r.Header, "Connection", "upgrade") {
 		return nil, &refusal{status: http.StatusBadRequest}
 	}
-	if err := cfg.Policy.Check(r); err != nil {
+	policy := cfg.Policy
+	policy.Origins = slices.Concat(policy.Origins, cfg.Origins)
+	if err := policy.Check(r); err != nil {
 		return nil, &refusal{http.StatusForbidden, err.Error()}
 	}
 	key, version := r.Header.Values("Sec-WebSocket-Key"), r.Header.Values("Sec-WebSocket-Version")
@@ -111,8 +118,8 @@ func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
 		},
 	}
 	for _, p := range tokens(r.Header, "Sec-WebSocket-Protocol") {
-		if i := slices.Index(cfg.Subprotocols, p); i >= 0 {
-			clean.Header.Set("Sec-WebSocket-Protocol", cfg.Subprotocols[i])
+		if slices.Contains(cfg.Subprotocols, p) || cfg.AnySubprotocol && isToken(p) {
+			clean.Header.Set("Sec-WebSocket-Protocol", p)
 			break
 		}
 	}
@@ -155,4 +162,14 @@ func tokens(h http.Header, name string) []string {
 
 func hasToken(h http.Header, name, want string) bool {
 	return slices.ContainsFunc(tokens(h, name), func(token string) bool { return strings.EqualFold(token, want) })
+}
+
+// isToken reports whether s is a word that a header may name (RFC 9110 section
+// 5.6.2), of a length that a name has.
+func isToken(s string) bool {
+	const longest = 64
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	}
+	return s != "" && len(s) <= longest && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) })
 }

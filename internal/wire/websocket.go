@@ -263,6 +263,9 @@ func (w *WebSocket) goodbye(h *header, payload []byte) {
 		return
 	}
 	bye, fault := parseClose(payload)
+	if fault != nil && w.cfg.AnyCode {
+		bye, fault = &CloseError{Code: CloseNormal}, nil
+	}
 	if w.bye = fault == nil; w.bye {
 		w.fault = bye
 	} else {
