@@ -31,7 +31,7 @@ type Request interface{ request() }
 type Publish struct{ broker.Publish }
 
 // Subscribe asks for a topic's messages; answered by broker.Subscribed or
-// broker.Failed.
+// broker.Failed. No topic is the user's own inbox.
 type Subscribe struct{ broker.Subscribe }
 
 // Unsubscribe ends the subscription with that ID, or if ID is 0 the one to
@@ -44,10 +44,13 @@ type Unsubscribe struct {
 	Quiet bool
 }
 
-// History asks for one page of stored messages; answered by broker.History.
+// History asks for one page of stored messages; answered by broker.History. No
+// topic is the user's own inbox: all of it, or what they and Peer wrote to each
+// other.
 type History struct {
 	Ref           string
 	Topic         parley.Topic
+	Peer          string
 	After, Before parley.Seq
 	Since         time.Time
 	Limit         int

@@ -200,10 +200,16 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Publish:
 		s.Publish([]*broker.Publish{&r.Publish})
 	case *Subscribe:
+		if r.Topic == "" && !t.own(r.Ref, &r.Topic, "") {
+			return
+		}
 		s.Subscribe(ctx, r.Subscribe)
 	case *Unsubscribe:
 		s.Unsubscribe(r.Ref, r.ID, r.Topic, r.Quiet)
 	case *History:
+		if r.Topic == "" && !t.own(r.Ref, &r.Topic, r.Peer) {
+			return
+		}
 		s.History(ctx, r.Ref, backend.Query{Topic: r.Topic, After: r.After, Before: r.Before, Since: r.Since, Limit: r.Limit, Reverse: r.Reverse})
 	case *Count:
 		s.Count(ctx, r.Ref, backend.Query{Topic: r.Topic, After: r.After, Before: r.Before, Since: r.Since})
@@ -231,6 +237,21 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	default:
 		panic(fmt.Sprintf("protocol: unknown request %T", r))
 	}
+}
+
+// own puts the topic of the user's own inbox into topic, and answers that there
+// is none for nobody.
+func (t *talk) own(ref string, topic *parley.Topic, peer string) bool {
+	user := t.session.Identity().User
+	if user == "" {
+		t.session.Reply(&broker.Failed{Ref: ref, Err: account.ErrUnknown}, 0)
+		return false
+	}
+	*topic = parley.InboxTopic(user)
+	if peer != "" {
+		*topic += parley.Topic("/" + peer)
+	}
+	return true
 }
 
 // login has a credential verified and makes the session who it proves.
