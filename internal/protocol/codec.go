@@ -31,7 +31,7 @@ type Request interface{ request() }
 type Publish struct{ broker.Publish }
 
 // Subscribe asks for a topic's messages; answered by broker.Subscribed or
-// broker.Failed. No topic is the user's own inbox.
+// broker.Failed.
 type Subscribe struct{ broker.Subscribe }
 
 // Unsubscribe ends the subscription with that ID, or if ID is 0 the one to
@@ -91,6 +91,11 @@ type Authenticate struct {
 	Credential account.Credential
 }
 
+// Inbox opens the inbox of who the session is by then: a Subscribe whose Topic is
+// that, and whose Delivery is shared when the session has no device. It is for
+// codecs, which do not know what comes of an Authenticate.
+type Inbox struct{ broker.Subscribe }
+
 // Send sends letters; answered by broker.Sent.
 type Send struct{ broker.Send }
 
@@ -111,6 +116,7 @@ type Reply struct {
 }
 
 func (*Authenticate) request() {}
+func (*Inbox) request()        {}
 func (*Send) request()         {}
 func (*Ack) request()          {}
 func (*MarkRead) request()     {}

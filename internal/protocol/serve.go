@@ -200,14 +200,11 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Publish:
 		s.Publish([]*broker.Publish{&r.Publish})
 	case *Subscribe:
-		if r.Topic == "" && !t.own(r.Ref, &r.Topic, "") {
-			return
-		}
 		s.Subscribe(ctx, r.Subscribe)
 	case *Unsubscribe:
 		s.Unsubscribe(r.Ref, r.ID, r.Topic, r.Quiet)
 	case *History:
-		if r.Topic == "" && !t.own(r.Ref, &r.Topic, r.Peer) {
+		if r.Topic == "" && !t.own(r) {
 			return
 		}
 		s.History(ctx, r.Ref, backend.Query{Topic: r.Topic, After: r.After, Before: r.Before, Since: r.Since, Limit: r.Limit, Reverse: r.Reverse})
@@ -219,6 +216,8 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 		s.Reply(welcome(r.Ref, s, b), 0)
 	case *Authenticate:
 		t.login(ctx, r)
+	case *Inbox:
+		t.openInbox(ctx, r)
 	case *Send:
 		s.Send(&r.Send)
 	case *Ack:
@@ -239,17 +238,17 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	}
 }
 
-// own puts the topic of the user's own inbox into topic, and answers that there
-// is none for nobody.
-func (t *talk) own(ref string, topic *parley.Topic, peer string) bool {
+// own makes the user's own inbox the topic of r, and answers that there is none
+// for nobody.
+func (t *talk) own(r *History) bool {
 	user := t.session.Identity().User
 	if user == "" {
-		t.session.Reply(&broker.Failed{Ref: ref, Err: account.ErrUnknown}, 0)
+		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: account.ErrUnknown}, 0)
 		return false
 	}
-	*topic = parley.InboxTopic(user)
-	if peer != "" {
-		*topic += parley.Topic("/" + peer)
+	r.Topic = parley.InboxTopic(user)
+	if r.Peer != "" {
+		r.Topic += parley.Topic("/" + r.Peer)
 	}
 	return true
 }
@@ -268,6 +267,18 @@ func (t *talk) login(ctx context.Context, r *Authenticate) {
 		return
 	}
 	t.session.Reply(&broker.Authenticated{Ref: r.Ref, Login: login}, len(login.Token)+len(login.Certificate)+len(login.Key))
+}
+
+// openInbox subscribes to the session's own inbox.
+func (t *talk) openInbox(ctx context.Context, r *Inbox) {
+	id := t.session.Identity()
+	if id.User == "" {
+		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: account.ErrUnknown}, 0)
+		return
+	}
+	r.Topic = parley.InboxTopic(id.User)
+	r.Delivery.Shared = id.Device == ""
+	t.session.Subscribe(ctx, r.Subscribe)
 }
 
 func welcome(ref string, s *broker.Session, b *broker.Broker) *broker.Welcome {

@@ -60,7 +60,7 @@ func openInbox(call jsonrpc.Call) (protocol.Request, error) {
 	if err := call.Params.Decode(&p); err != nil {
 		return nil, err
 	}
-	r := &protocol.Subscribe{Subscribe: broker.Subscribe{Ref: call.ID, Delivery: new(broker.Delivery)}}
+	r := &protocol.Inbox{Subscribe: broker.Subscribe{Ref: call.ID, Delivery: new(broker.Delivery)}}
 	var err error
 	if r.Start, err = p.start(); err != nil {
 		return nil, err
