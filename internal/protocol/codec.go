@@ -44,10 +44,13 @@ type Unsubscribe struct {
 	Quiet bool
 }
 
-// History asks for one page of stored messages; answered by broker.History.
+// History asks for one page of stored messages; answered by broker.History. No
+// topic is the user's own inbox: all of it, or what they and Peer wrote to each
+// other.
 type History struct {
 	Ref           string
 	Topic         parley.Topic
+	Peer          string
 	After, Before parley.Seq
 	Since         time.Time
 	Limit         int

@@ -205,6 +205,9 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Unsubscribe:
 		s.Unsubscribe(r.Ref, r.ID, r.Topic, r.Quiet)
 	case *History:
+		if r.Topic == "" && !t.own(r) {
+			return
+		}
 		s.History(ctx, r.Ref, backend.Query{Topic: r.Topic, After: r.After, Before: r.Before, Since: r.Since, Limit: r.Limit, Reverse: r.Reverse})
 	case *Count:
 		s.Count(ctx, r.Ref, backend.Query{Topic: r.Topic, After: r.After, Before: r.Before, Since: r.Since})
@@ -246,6 +249,21 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	default:
 		panic(fmt.Sprintf("protocol: unknown request %T", r))
 	}
+}
+
+// own makes the user's own inbox the topic of r, and answers that there is none
+// for nobody.
+func (t *talk) own(r *History) bool {
+	user := t.session.Identity().User
+	if user == "" {
+		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: account.ErrUnknown}, 0)
+		return false
+	}
+	r.Topic = parley.InboxTopic(user)
+	if r.Peer != "" {
+		r.Topic += parley.Topic("/" + r.Peer)
+	}
+	return true
 }
 
 // login has a credential verified and makes the session who it proves.
