@@ -25,6 +25,7 @@ func packages() map[string]rule {
 		// Leaves: they never import a sibling.
 		"internal/backend/pebble":        {imports: core},
 		"internal/backend/local":         {imports: core},
+		"internal/backend/redis":         {imports: core, tests: []string{"test/redisserver"}},
 		"internal/backend/backendtest":   {imports: core},
 		"internal/wire":                  {imports: []string{"."}},
 		"internal/protocol":              {imports: protocol},
@@ -33,6 +34,7 @@ func packages() map[string]rule {
 		"internal/protocol/native":       {imports: codec},
 		"internal/protocol/gobbler":      {imports: codec},
 		"internal/protocol/titan":        {imports: codec},
+		"internal/protocol/texto":        {imports: codec, tests: []string{"internal/backend/redis", "test/redisserver"}},
 		"internal/protocol/sse":          {imports: append([]string{"internal/units"}, codec...)},
 		"internal/protocol/protocoltest": {imports: codec},
 		"internal/httpapi": {imports: []string{
@@ -63,6 +65,7 @@ func packages() map[string]rule {
 		"internal/arch":    {},
 		"test/eventsource": {},
 		"test/require":     {},
+		"test/redisserver": {imports: []string{"test/require"}},
 		"test/browser":     {tests: []string{"client", "server"}},
 		"test/proxy":       {tests: []string{"client", "server"}},
 	}
@@ -95,6 +98,7 @@ func technologies() map[string][]string {
 		"golang.org/x/crypto":                {"server"},
 		"github.com/klauspost/compress":      {"internal/wire"},
 		"github.com/rs/xid":                  {"internal/protocol/gobbler"},
+		"github.com/redis/go-redis":          {"internal/backend/redis"},
 		"github.com/prometheus":              {"server"},
 		"go.yaml.in/yaml":                    {"server", "test/image"},
 		"github.com/spf13":                   {"cmd/parley"},

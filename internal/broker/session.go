@@ -111,6 +111,21 @@ func (s *Session) Reply(e Event, cost int) {
 	s.wakeLocked()
 }
 
+// Offer adds an event as Reply does, but never waits: it reports false, and adds
+// nothing, when more than most bytes of answers wait to be taken or the session
+// ends. Any goroutines may call it.
+func (s *Session) Offer(e Event, cost, most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.bye != nil || s.queued > most {
+		return false
+	}
+	s.queued += cost + 128
+	s.outbox = append(s.outbox, answer{event: e})
+	s.wakeLocked()
+	return true
+}
+
 // Publish has the messages of all requests stored, in order, and does not wait
 // for it: each request is answered by a Published event. It waits while too much
 // of this session's is unanswered.

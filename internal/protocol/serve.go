@@ -36,6 +36,11 @@ type Conversation struct {
 	// Requests are asked before the client says anything, for protocols whose
 	// clients say what they want in how they connect.
 	Requests []Request
+	// Join is called with the session when it has begun, after the greeting and
+	// before the client is heard; what it returns is called when nothing can be told
+	// to the session any more. Nil is nothing. For protocols whose sessions are told
+	// what other sessions say.
+	Join func(*broker.Session) (leave func())
 	// Last tells the events after which there is nothing more to say, for
 	// protocols whose conversations have an end; nil is none. The connection
 	// then closes with wire.CloseNormal.
@@ -65,6 +70,9 @@ func Serve(ctx context.Context, c Conversation) error {
 		t.session.Reply(welcome("", t.session, c.Broker), 0)
 	}
 	err := guard(func() error {
+		if c.Join != nil {
+			defer c.Join(t.session)()
+		}
 		t.ask(ctx, c.Broker, c.Requests)
 		return t.read(ctx, c.Broker)
 	})

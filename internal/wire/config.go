@@ -1,6 +1,9 @@
 package wire
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 const (
 	defaultMaxFrame     = 1 << 20
@@ -21,6 +24,13 @@ type Config struct {
 	// AnyText hands on text that is not UTF-8; otherwise it ends the connection
 	// with close code 1007. For protocols whose clients always did so.
 	AnyText bool
+	// AnyClose takes a close frame with half a code for one without a code;
+	// otherwise it is a broken rule. For protocols whose servers always did so.
+	AnyClose bool
+	// Refuse answers a request that does not become a WebSocket, for protocols
+	// whose clients know certain answers; nil is plain text with the reason. Status
+	// is what Upgrade says, and the reason may be shown to the client.
+	Refuse func(rw http.ResponseWriter, status int, reason string)
 	// WriteTimeout is how long a peer may take nothing of what is written
 	// before Write fails with ErrSlow; 0 is 20 s.
 	WriteTimeout time.Duration

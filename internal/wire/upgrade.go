@@ -46,7 +46,7 @@ func Upgrade(rw http.ResponseWriter, r *http.Request, cfg *Config) (*WebSocket, 
 		extension, err = agreeToDeflate(r.Header)
 	}
 	if err != nil {
-		refuse(rw, err)
+		refuse(rw, err, cfg)
 		return nil, err
 	}
 	upgrader := ws.HTTPUpgrader{
@@ -127,10 +127,14 @@ func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
 }
 
 // refuse answers a request that checkUpgrade refused.
-func refuse(rw http.ResponseWriter, err error) {
+func refuse(rw http.ResponseWriter, err error, cfg *Config) {
 	status := http.StatusBadRequest
 	if r, ok := errors.AsType[*refusal](err); ok {
 		status = r.status
+	}
+	if cfg.Refuse != nil {
+		cfg.Refuse(rw, status, err.Error())
+		return
 	}
 	switch status {
 	case http.StatusMethodNotAllowed:

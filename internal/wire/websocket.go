@@ -262,6 +262,9 @@ func (w *WebSocket) goodbye(h *header, payload []byte) {
 	if h.op != opClose {
 		return
 	}
+	if len(payload) == 1 && w.cfg.AnyClose {
+		payload = nil
+	}
 	bye, fault := parseClose(payload)
 	if fault != nil && w.cfg.AnyCode {
 		bye, fault = &CloseError{Code: CloseNormal}, nil
