@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
 	"github.com/parley-im/parley/internal/httpapi"
@@ -37,6 +38,7 @@ type Server struct {
 	clock       *clock.Clock
 	store       *store
 	broker      *broker.Broker
+	accounts    *account.Directory
 	arriving    *broker.Room // for bodies of requests
 	api         *httpapi.API
 	keeper      wire.Keeper
@@ -88,6 +90,9 @@ func New(cfg Config) (*Server, error) {
 	if err := s.broker.LoadRules(context.Background()); err != nil {
 		return nil, errors.Join(fmt.Errorf("server: retention: %w", err), s.store.Close())
 	}
+	if err := s.openAccounts(context.Background()); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
 	if s.listeners, err = listen(&cfg.HTTP); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
@@ -99,6 +104,7 @@ func New(cfg Config) (*Server, error) {
 	s.api = httpapi.New(httpapi.Config{
 		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()),
 		Separate: s.admin != nil, Version: version, Arriving: s.arriving, AnswerBytes: s.cfg.Limits.PublishQueue,
+		Accounts: s.accountRoutes(),
 	})
 	return s, nil
 }
@@ -142,6 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, 8)
 	down.push("close the store", func(context.Context) error { return s.store.Close() })
 	s.start(ctx, &down, failed, task{"store messages", s.broker.Run})
+	s.start(ctx, &down, failed, task{"keep accounts", s.accounts.Run})
 	s.start(ctx, &down, failed, task{"watch connections", s.keeper.Run})
 	s.start(ctx, &down, failed, task{"watch the disk", s.watchDisk})
 	if s.certificate != nil {

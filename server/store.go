@@ -89,3 +89,8 @@ func (s *store) Delete(ctx context.Context, key string, rev uint64) error {
 func (s *store) Scan(ctx context.Context, prefix string) iter.Seq2[backend.Record, error] {
 	return s.records.Scan(ctx, prefix)
 }
+
+// ScanAfter implements backend.Seeker.
+func (s *store) ScanAfter(ctx context.Context, prefix, after string) iter.Seq2[backend.Record, error] {
+	return s.records.ScanAfter(ctx, prefix, after)
+}

@@ -25,6 +25,11 @@ type Principal struct {
 	// Credential names what proved it, for revocation and the audit log, and is
 	// no secret: "jwt:ID", "key:ID", "cert:SERIAL", or empty.
 	Credential string
+	// Rev is the revision of the user's record that this was made of, 0 for none.
+	Rev uint64
+
+	// scoped says that Grants are all that it may do, whatever its user may.
+	scoped bool
 }
 
 // Nobody may do nothing.

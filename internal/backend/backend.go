@@ -150,6 +150,13 @@ type KV interface {
 	Scan(ctx context.Context, prefix string) iter.Seq2[Record, error]
 }
 
+// Seeker is a KV that can begin a scan in the middle. A KV without it is scanned
+// from the beginning.
+type Seeker interface {
+	// ScanAfter is like Scan, and yields only records whose keys are above after.
+	ScanAfter(ctx context.Context, prefix, after string) iter.Seq2[Record, error]
+}
+
 // Bus carries signals between nodes, at most once: a signal may be lost, and
 // nothing but a delay may follow from that.
 type Bus interface {

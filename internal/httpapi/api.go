@@ -39,6 +39,8 @@ type Config struct {
 	// AnswerBytes bounds what is held of stored messages that clients have not
 	// taken, all answers together; beyond it they are refused as overloaded.
 	AnswerBytes int64
+	// Accounts are users and what proves who they are.
+	Accounts Accounts
 }
 
 // API serves everything under /v1.

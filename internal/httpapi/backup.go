@@ -46,7 +46,7 @@ func (b *Backup) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-tar")
 		return
 	}
-	body := &patient{w: w, control: http.NewResponseController(w)}
+	body := &patient{w: w, control: http.NewResponseController(w), contentType: "application/x-tar"}
 	// The request was read; the server's time for that would end the context.
 	if err := body.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		Fail(w, r, b.Logger, err)
@@ -79,15 +79,16 @@ func backupRate(s string) (int64, error) {
 
 // patient writes an answer of any length: each write has a time of its own.
 type patient struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	sent    int64
+	w           http.ResponseWriter
+	control     *http.ResponseController
+	contentType string
+	sent        int64
 }
 
 func (p *patient) Write(b []byte) (int, error) {
 	if p.sent == 0 {
 		h := p.w.Header()
-		h.Set("Content-Type", "application/x-tar")
+		h.Set("Content-Type", p.contentType)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 	}

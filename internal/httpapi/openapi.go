@@ -43,6 +43,7 @@ func tags() []any {
 	return []any{
 		object{"name": "messages", "description": "Publish, and read what was published."},
 		object{"name": "topics", "description": "What is stored, and for how long."},
+		object{"name": "users", "description": "Users, their devices, and what proves who they are. For operators."},
 		object{"name": "operators", "description": "For operators: programs on the server's own machine, or on the listener of `--admin-listen`."},
 		object{"name": "description", "description": "This description."},
 	}
@@ -51,6 +52,8 @@ func tags() []any {
 // tag says which chapter a route belongs to.
 func (rt *route) tag() string {
 	switch {
+	case isAccount(rt.path):
+		return "users"
 	case rt.audience == operators:
 		return "operators"
 	case strings.HasPrefix(rt.path, "/v1/topics") || strings.HasPrefix(rt.path, "/v1/retention"):
@@ -59,6 +62,16 @@ func (rt *route) tag() string {
 		return "description"
 	}
 	return "messages"
+}
+
+// isAccount reports whether a path has to do with users and credentials.
+func isAccount(path string) bool {
+	for _, of := range []string{"users", "tokens", "keys", "certificates"} {
+		if strings.HasPrefix(path, prefix+of) {
+			return true
+		}
+	}
+	return false
 }
 
 func (rt *route) operation() object {

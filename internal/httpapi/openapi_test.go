@@ -81,6 +81,9 @@ func TestSchemasAreTheTypes(t *testing.T) {
 	d := document(t)
 	for name, v := range map[string]any{
 		"Topic": httpapi.Topic{}, "List": httpapi.List{}, "Purged": httpapi.Purged{}, "Counted": httpapi.Counted{},
+		"User": httpapi.User{}, "Users": httpapi.Users{}, "Device": httpapi.Device{}, "Devices": httpapi.Devices{}, "Forgotten": httpapi.Forgotten{},
+		"Deleted": httpapi.Deleted{}, "Token": httpapi.Token{}, "Key": httpapi.Key{}, "Keys": httpapi.Keys{}, "Certificate": httpapi.Certificate{},
+		"Certificates": httpapi.Certificates{}, "Revoked": httpapi.Revoked{},
 		"Problem": httpapi.Problem{}, "Outcome": httpapi.Outcome{}, "Reason": httpapi.Reason{}, "Retention": httpapi.Retention{},
 	} {
 		s := d.Components.Schemas[name].Value

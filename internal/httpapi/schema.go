@@ -85,7 +85,7 @@ func (a *API) schemas() object {
 	single["producer"] = producerSchema()
 	many := list(closed(publication(), "topic"))
 	many["minItems"], many["maxItems"] = 1, batch
-	return object{
+	return with(accountSchemas(), object{
 		"Publication":  closed(single, "topic"),
 		"Publications": closed(schema{"messages": many, "producer": producerSchema()}, "messages"),
 		"Message": closed(schema{
@@ -119,7 +119,7 @@ func (a *API) schemas() object {
 			"title": text(), "status": number(400, 599), "kind": kinds(), "code": codes(), "detail": text(), "retry": boolean(),
 			"results": list(reference("Outcome")),
 		}, "title", "status", "kind", "code"),
-	}
+	})
 }
 
 func topicParam(what string) param {

@@ -14,6 +14,7 @@ func (a *API) table() []route {
 	}
 	routes = append(routes, a.topicRoutes()...)
 	routes = append(routes, a.retentionRoutes()...)
+	routes = append(routes, a.accountRoutes()...)
 	return append(routes, a.documentRoutes()...)
 }
 

@@ -275,12 +275,38 @@ func kvScan(t *testing.T, kv backend.KV) {
 			}
 		}
 		scanned(t, kv, prefix, want)
+		scannedAfter(t, kv, prefix, want)
 	}
 	for r, err := range kv.Scan(t.Context(), "a/") { // It may be left early.
 		if err != nil || r.Key != "a/" {
 			t.Errorf("first of a/: %s, %v", recordText(r), err)
 		}
 		break
+	}
+}
+
+// scannedAfter checks what a backend.Seeker yields, from every place of want.
+func scannedAfter(t *testing.T, kv backend.KV, prefix string, want []backend.Record) {
+	t.Helper()
+	seeker, ok := kv.(backend.Seeker)
+	if !ok {
+		return
+	}
+	afters := map[string]int{"": 0, "\xff\xff\xff": len(want)}
+	for i := range want {
+		afters[want[i].Key] = i + 1
+	}
+	for after, from := range afters {
+		var got []backend.Record
+		for r, err := range seeker.ScanAfter(t.Context(), prefix, after) {
+			if err != nil {
+				t.Fatalf("ScanAfter %q, %q: %v", prefix, after, err)
+			}
+			got = append(got, r)
+		}
+		if !slices.EqualFunc(got, want[from:], sameRecord) {
+			t.Errorf("ScanAfter %q, %q: got %d records, want %d", prefix, after, len(got), len(want)-from)
+		}
 	}
 }
 

@@ -82,8 +82,8 @@ type DB struct {
 	build  builder
 	totals map[parley.Stream]*total // of streams that were trimmed by count or bytes
 
-	kv   sync.Mutex // serialises the KV's compare-and-set
-	trim sync.Mutex // one Trim at a time
+	kv   [kvStripes]sync.Mutex // serialise the compare-and-set of the keys with their hash; held over an fsync
+	trim sync.Mutex            // one Trim at a time
 
 	backup sync.Mutex // one Backup at a time
 }

@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -16,6 +17,18 @@ import (
 )
 
 const maxKeyBytes = 512
+
+// kvStripes is how many changes of different keys can share an fsync.
+const kvStripes = 256
+
+// stripeOf is FNV-1a.
+func stripeOf(key string) uint32 {
+	h := uint32(2166136261)
+	for i := range len(key) {
+		h = (h ^ uint32(key[i])) * 16777619
+	}
+	return h % kvStripes
+}
 
 // Get implements backend.KV.
 func (db *DB) Get(ctx context.Context, key string) (backend.Record, error) {
@@ -87,8 +100,9 @@ func (db *DB) Delete(ctx context.Context, key string, rev uint64) error {
 // change compares and sets, or creates where it may. Revisions are taken from the store's one counter, so
 // that a record made again never has a revision of its earlier life.
 func (db *DB) change(key string, rev uint64, create bool, write func(b *pebble.Batch, rev uint64) error) (uint64, error) {
-	db.kv.Lock()
-	defer db.kv.Unlock()
+	stripe := &db.kv[stripeOf(key)]
+	stripe.Lock()
+	defer stripe.Unlock()
 	old, err := db.record(key)
 	switch {
 	case err != nil && !errors.Is(err, parley.ErrNotFound):
@@ -120,9 +134,27 @@ func (db *DB) change(key string, rev uint64, create bool, write func(b *pebble.B
 
 // Scan implements backend.KV.
 func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[backend.Record, error] {
+	return db.scan(ctx, prefix, recordKey(prefix))
+}
+
+var _ backend.Seeker = (*DB)(nil)
+
+// ScanAfter implements backend.Seeker.
+func (db *DB) ScanAfter(ctx context.Context, prefix, after string) iter.Seq2[backend.Record, error] {
+	if after < prefix {
+		return db.Scan(ctx, prefix)
+	}
+	return db.scan(ctx, prefix, append(recordKey(after), 0)) // no key holds a NUL
+}
+
+// scan yields the records whose keys begin with prefix, from lower on.
+func (db *DB) scan(ctx context.Context, prefix string, lower []byte) iter.Seq2[backend.Record, error] {
 	return func(yield func(backend.Record, error) bool) {
-		lower := recordKey(prefix)
-		it, err := db.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+		upper := prefixEnd(recordKey(prefix))
+		if bytes.Compare(lower, upper) >= 0 {
+			return
+		}
+		it, err := db.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
 			yield(backend.Record{}, fmt.Errorf("pebble: scan: %w", err))
 			return

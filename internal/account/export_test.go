@@ -1,0 +1,25 @@
+package account
+
+import "context"
+
+// Flush writes what is pending now.
+func (d *Directory) Flush(ctx context.Context) { d.flush(ctx) }
+
+// Sweep removes what has ended now.
+func (d *Directory) Sweep(ctx context.Context) error { return d.sweep(ctx) }
+
+// Cached is how much the directory keeps in memory.
+func (d *Directory) Cached() (users, bytes, pending int) {
+	d.users.mu.Lock()
+	defer d.users.mu.Unlock()
+	d.pending.mu.Lock()
+	defer d.pending.mu.Unlock()
+	return len(d.users.users), d.users.bytes, len(d.pending.devices) + len(d.pending.keys)
+}
+
+// The bounds of Cached.
+const (
+	CacheUsers  = cacheUsers
+	CacheBytes  = cacheBytes
+	MostPending = mostPending
+)

