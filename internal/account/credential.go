@@ -32,6 +32,8 @@ type Credential struct {
 	Device, DeviceName, Platform string
 	// Certificate is the client's, DER, of a handshake that verified it.
 	Certificate []byte
+	// WantCertificate asks for a client certificate with what an ID token brings.
+	WantCertificate bool
 }
 
 // Login is what came of showing a credential.

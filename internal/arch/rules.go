@@ -89,7 +89,9 @@ func technologies() map[string][]string {
 		"github.com/cockroachdb/pebble":      {"internal/backend/pebble"},
 		"github.com/golang/snappy":           {"internal/backend/pebble"},
 		"github.com/gobwas/ws":               {"internal/wire"},
-		"github.com/go-json-experiment/json": {"internal/protocol/jsonrpc"},
+		"github.com/go-json-experiment/json": {"internal/protocol/jsonrpc", "internal/auth"},
+		"github.com/golang-jwt/jwt":          {"internal/auth"},
+		"golang.org/x/crypto":                {"server"},
 		"github.com/klauspost/compress":      {"internal/wire"},
 		"github.com/rs/xid":                  {"internal/protocol/gobbler"},
 		"github.com/prometheus":              {"server"},
@@ -133,7 +135,7 @@ func coreRefused() []string {
 // takes the last of duplicate keys, ignores their case and replaces bad UTF-8,
 // so it must not decode there.
 func strangers() []string {
-	return []string{"internal/protocol", "internal/httpapi", "internal/wire"}
+	return []string{"internal/protocol", "internal/httpapi", "internal/wire", "internal/auth"}
 }
 
 // vagueNames say nothing about what a package is for.

@@ -1,0 +1,194 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
+)
+
+// verifyToken tells who a token proves.
+func (a *Authenticator) verifyToken(ctx context.Context, c account.Credential) (*account.Principal, error) {
+	if len(c.Secret) > MaxTokenBytes {
+		return nil, refuse("the token has more than %d bytes", MaxTokenBytes)
+	}
+	key := cacheKey(sha256.Sum256([]byte(c.Secret)))
+	v := a.cache.get(key, a.now())
+	if v == nil {
+		t, err := parse(c.Secret)
+		if err != nil {
+			return nil, err
+		}
+		if v, err = a.judge(ctx, t); err != nil {
+			return nil, err
+		}
+		a.cache.put(key, v)
+	}
+	p := v.claims.principal()
+	device, err := sameDevice(p.Device, c.Device)
+	if err != nil {
+		return nil, err
+	}
+	p.Device = device
+	return p, nil
+}
+
+// judge finds the key that signed a token and checks its claims.
+func (a *Authenticator) judge(ctx context.Context, t *token) (*verified, error) {
+	if method(t.algorithm) == nil {
+		return nil, refuse("the token's alg %.20q is not accepted", t.algorithm)
+	}
+	var claimed error
+	for _, k := range a.ring.find(t) {
+		if !t.signedBy(k.material()) {
+			continue
+		}
+		c, err := k.Rules.read(t, a.now())
+		if err == nil {
+			err = k.Rules.readUser(c)
+		}
+		if err == nil {
+			return a.verdict(c, nil), nil
+		}
+		claimed = err // one key may stand there twice, with other rules
+	}
+	if claimed != nil {
+		return nil, claimed
+	}
+	v, by, err := a.judgeBySets(ctx, t, a.sets)
+	if err == nil {
+		err = by.cfg.Rules.readUser(v.claims)
+	}
+	return v, err
+}
+
+// verdict is what to remember of good claims.
+func (a *Authenticator) verdict(c *claims, holds func() bool) *verified {
+	until := a.now().Add(maxTrust)
+	if !c.expires.IsZero() && c.expires.Before(until) {
+		until = c.expires
+	}
+	return &verified{claims: c, until: until, holds: holds}
+}
+
+// judgeBySets is judge with keys that are fetched.
+func (a *Authenticator) judgeBySets(ctx context.Context, t *token, sets []*set) (*verified, *set, error) {
+	v, by, err := a.tryByKeys(t, sets)
+	if v != nil || err != nil {
+		return v, by, err
+	}
+	var waits []<-chan struct{}
+	for _, s := range sets {
+		if wait := s.want(t); wait != nil {
+			waits = append(waits, wait)
+		}
+	}
+	if await(ctx, waits) {
+		if v, by, err = a.tryByKeys(t, sets); v != nil || err != nil {
+			return v, by, err
+		}
+	}
+	for _, s := range sets {
+		if slices.Contains(s.cfg.Algorithms, t.algorithm) && !s.available() {
+			return nil, nil, notNow("the keys of %q could not be fetched", s.cfg.Name)
+		}
+	}
+	return nil, nil, refuse("no key for alg %.20q and kid %.60q has signed the token", t.algorithm, t.kid)
+}
+
+// tryByKeys tries the keys that are there. Nothing but nils says that none has
+// signed the token.
+func (a *Authenticator) tryByKeys(t *token, sets []*set) (*verified, *set, error) {
+	for _, s := range sets {
+		for _, key := range s.look(t) {
+			if !t.signedBy(key) {
+				continue
+			}
+			c, err := s.cfg.Rules.read(t, a.now())
+			if err != nil {
+				return nil, nil, err
+			}
+			return a.verdict(c, func() bool { return s.holds(key) }), s, nil
+		}
+	}
+	return nil, nil, nil
+}
+
+// await waits for all, but not for ever, and reports whether there was anything
+// to wait for.
+func await(ctx context.Context, waits []<-chan struct{}) bool {
+	patient, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	for _, wait := range waits {
+		select {
+		case <-wait:
+		case <-patient.Done():
+			return true
+		}
+	}
+	return len(waits) > 0
+}
+
+// sameDevice is the device that the credential names, or else what the client
+// says; they must not contradict.
+func sameDevice(proved, said string) (string, error) {
+	if said == "" || said == proved {
+		return proved, nil
+	}
+	if proved != "" {
+		return "", refuse("the credential is of the device %.60q, not of %.60q", proved, said)
+	}
+	device, err := parley.ParseDevice(said)
+	if err != nil {
+		return "", refuse("the device's name is not valid")
+	}
+	return device, nil
+}
+
+// verifyKey tells who an API key proves.
+func (a *Authenticator) verifyKey(ctx context.Context, c account.Credential) (*account.Principal, error) {
+	if len(c.Secret) > MaxTokenBytes {
+		return nil, refuse("the key has more than %d bytes", MaxTokenBytes)
+	}
+	p, err := a.directory.VerifyKey(ctx, c.Secret)
+	if err != nil {
+		return nil, err
+	}
+	device, err := sameDevice(p.Device, c.Device)
+	if err != nil {
+		return nil, err
+	}
+	made := *p
+	made.Device = device
+	return &made, nil
+}
+
+// claimed takes a client at its word.
+func (a *Authenticator) claimed(c account.Credential) (*account.Principal, error) {
+	if !a.open {
+		return nil, refuse("a name is not enough here")
+	}
+	var id parley.Identity
+	var err error
+	if c.User != "" {
+		if id.User, err = parley.ParseUser(c.User); err != nil {
+			return nil, err
+		}
+	}
+	if c.Device != "" {
+		if id.Device, err = parley.ParseDevice(c.Device); err != nil {
+			return nil, err
+		}
+	}
+	return account.Anyone(id), nil
+}
+
+// errNone is a credential of a kind that is not configured.
+var errNone = errors.New("this kind of credential is not accepted here")
+
+// now is for what was written down by other clocks.
+func (a *Authenticator) now() time.Time { return a.clock.Now() }
