@@ -15,8 +15,9 @@ import (
 type call struct {
 	id      uint64 // grows in the order of asking
 	payload []byte
-	// bound says that it belongs to one connection. Any other is repeated on
-	// the next one, which is safe: it reads, or it is a publish with an id.
+	// bound says that it belongs to one connection, and is answered with errLost
+	// when that ends. Any other is repeated on the next one, which is safe: it
+	// reads, or it is a publish or a send with an id.
 	bound bool
 	// answer is called at most once, by the reader, in the order in which
 	// answers and events arrive, or under Client.mu when there will be none. It
@@ -44,9 +45,12 @@ func (r response) into(result any) error {
 // do asks the server and waits for the answer, across as many connections as it
 // takes. A server that has too much to do is asked again.
 func (c *Client) do(ctx context.Context, method string, params, result any) error {
-	p, err := encode(params)
-	if err != nil {
-		return err
+	var p []byte
+	if params != nil {
+		var err error
+		if p, err = encode(params); err != nil {
+			return err
+		}
 	}
 	pace := pacer{Backoff: c.options.Backoff}
 	for {
@@ -62,7 +66,7 @@ func (c *Client) do(ctx context.Context, method string, params, result any) erro
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-c.closed:
-			return ErrClosed
+			return c.over()
 		}
 	}
 }
@@ -93,7 +97,7 @@ func (c *Client) once(ctx context.Context, method string, params []byte, result 
 	case <-ctx.Done():
 		return c.forget(ctx, id)
 	case <-c.closed:
-		return ErrClosed
+		return c.over()
 	}
 }
 
@@ -104,7 +108,7 @@ func (c *Client) ask(ctx context.Context, method string, params []byte, answer f
 	defer c.mu.Unlock()
 	switch {
 	case c.isClosed():
-		return 0, ErrClosed
+		return 0, c.overLocked()
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
 	}
@@ -208,6 +212,9 @@ type eventParams struct {
 	// Of a subscription's events.
 	Sub      uint64     `json:"sub"`
 	Also     []uint64   `json:"also"`
+	Attempts []int      `json:"attempts"`
+	Seq      parley.Seq `json:"seq"`
+	Unread   int        `json:"unread"`
 	Messages []incoming `json:"messages"`
 	Cursor   parley.Seq `json:"cursor"`
 	From     parley.Seq `json:"from"`

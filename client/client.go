@@ -24,6 +24,7 @@ type Client struct {
 	mu      sync.Mutex                 // guards what follows, and every subscription
 	session *session                   // nil while there is no connection
 	cause   error                      // why there is none
+	gone    error                      // why there will be none, if the server ended it for good
 	limits  limits                     // as last told
 	lastID  uint64                     // of a request
 	calls   map[uint64]*call           // requests that wait for an answer
@@ -37,7 +38,7 @@ type Client struct {
 // parley.ErrUnavailable or what the server answered. After that the client
 // connects again by itself until Close; ctx has no part in it.
 func Dial(ctx context.Context, url string, o Options) (*Client, error) {
-	return dial(ctx, url, o, dialWebSocket)
+	return dial(ctx, url, o, webSocket(o.TLS))
 }
 
 func dial(ctx context.Context, url string, o Options, open dialFunc) (*Client, error) {
@@ -76,6 +77,20 @@ func (c *Client) Close() error {
 	c.stop()
 	c.tasks.Wait()
 	return nil
+}
+
+// over is what calls fail with when the client is closed.
+func (c *Client) over() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.overLocked()
+}
+
+func (c *Client) overLocked() error {
+	if c.gone != nil {
+		return c.gone
+	}
+	return ErrClosed
 }
 
 func (c *Client) isClosed() bool {

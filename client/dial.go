@@ -2,16 +2,19 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 
 	"github.com/parley-im/parley/internal/wire"
 )
 
-// dialWebSocket is the dialFunc of real connections.
-func dialWebSocket(ctx context.Context, url string, header http.Header) (wire.Conn, error) {
-	conn, err := wire.Dial(ctx, url, header)
-	if err != nil {
-		return nil, err
+// webSocket is the dialFunc of real connections.
+func webSocket(secure *tls.Config) dialFunc {
+	return func(ctx context.Context, url string, header http.Header) (wire.Conn, error) {
+		conn, err := wire.DialTLS(ctx, url, header, secure)
+		if err != nil {
+			return nil, err
+		}
+		return conn, nil
 	}
-	return conn, nil
 }

@@ -24,7 +24,7 @@ func DialWith(ctx context.Context, url string, o Options, open func(context.Cont
 
 // DialWebSocket is how Dial opens connections.
 func DialWebSocket(ctx context.Context, url string, header http.Header) (wire.Conn, error) {
-	return dialWebSocket(ctx, url, header)
+	return webSocket(nil)(ctx, url, header)
 }
 
 // Address is what Dial makes of a URL.

@@ -76,6 +76,7 @@ type incoming struct {
 	Filters    map[string]string `json:"filters"`
 	Text       string            `json:"text"`
 	Data       []byte            `json:"data"`
+	Receipt    ReceiptKind       `json:"receipt"`
 }
 
 func (in *incoming) message() *parley.Message {
@@ -100,6 +101,16 @@ func (in *incoming) message() *parley.Message {
 		m.Body = []byte(in.Text)
 	}
 	return m
+}
+
+func (in *incoming) entry() Entry { return Entry{in.message(), in.Receipt} }
+
+func entries(in []incoming) []Entry {
+	out := make([]Entry, len(in))
+	for i := range in {
+		out[i] = in[i].entry()
+	}
+	return out
 }
 
 func messages(in []incoming) []*parley.Message {

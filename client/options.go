@@ -1,7 +1,9 @@
 package client
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -33,6 +35,27 @@ type Options struct {
 	// Set it, and the ids of the messages, to repeat publishes safely across
 	// restarts of the program. Two programs must not share one.
 	Producer string
+	// Token returns the token that proves who the client is. It is called for
+	// every connection, and again when most of the time that the token has left
+	// is over; an error is told by Dial, and later has it tried again. Return the
+	// same token as long as it is good for a while.
+	Token func(context.Context) (string, error)
+	// APIKey proves who a back end is. It, Token, User and a certificate in TLS
+	// exclude each other.
+	APIKey string
+	// User is who to be on a server in open mode, where nobody has to prove it.
+	User string
+	// Device names this installation of the program, for as long as it is
+	// installed: the server keeps for each device what it has received. Of two
+	// clients with one device, the newer one takes the place of the other, whose
+	// calls then fail with parley.ErrConflict. Without a device the client is one
+	// of any number that share the user's place in their inbox.
+	Device string
+	// DeviceName and Platform describe the device for people.
+	DeviceName, Platform string
+	// TLS are settings for https and wss, such as a client certificate, which
+	// then proves who the client is; nil means the usual ones.
+	TLS *tls.Config
 	// Backoff bounds the time between attempts to connect again.
 	Backoff Backoff
 	// Logger is told when the connection is lost and found again, and when the
@@ -63,6 +86,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if p, err := hex.DecodeString(o.Producer); err != nil || len(p) != 16 {
 		return o, fmt.Errorf("client: producer must be 32 hexadecimal digits: %w", parley.ErrInvalid)
+	}
+	if err := o.checkCredential(); err != nil {
+		return o, err
 	}
 	if o.Backoff.Min == 0 {
 		o.Backoff.Min = DefaultBackoffMin
@@ -95,7 +121,7 @@ func address(raw string) (string, error) {
 	case u.Host == "":
 		return "", fmt.Errorf("client: the server's address has no host: %w", parley.ErrInvalid)
 	case u.User != nil:
-		return "", fmt.Errorf("client: credentials belong in Options.Header, not in the address: %w", parley.ErrInvalid)
+		return "", fmt.Errorf("client: credentials belong in Options, not in the address: %w", parley.ErrInvalid)
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = rpcPath

@@ -21,6 +21,10 @@ func (c *Client) run(ctx context.Context, s *session) {
 		began := time.Now()
 		err := c.converse(ctx, s)
 		c.abandon(err)
+		if replaced(err) {
+			c.leave(err)
+			return
+		}
 		if time.Since(began) > pace.Max {
 			pace.reset()
 		}
@@ -45,9 +49,35 @@ func (c *Client) reconnect(ctx context.Context, pace *pacer, err error) *session
 		}
 		c.mu.Lock()
 		c.cause = err
+		if refused(err) {
+			c.refuseLocked(err)
+		}
 		c.mu.Unlock()
 	}
 	return nil
+}
+
+// refuseLocked ends everything that waits for a connection, because the server
+// does not accept what the client shows.
+func (c *Client) refuseLocked(err error) {
+	for _, call := range c.calls {
+		c.answerLocked(call, response{err: err})
+	}
+	for sub := range c.subs {
+		if sub.state == waiting {
+			sub.finish(err)
+		}
+	}
+}
+
+// leave closes the client for good, because of err: to come back would only
+// drive the other one away.
+func (c *Client) leave(err error) {
+	c.mu.Lock()
+	c.gone = fmt.Errorf("%w: %w", err, parley.ErrConflict)
+	c.mu.Unlock()
+	c.options.Logger.Warn("another client has taken the place of this device", "err", err)
+	c.stop()
 }
 
 // converse serves s until it ends and says why it did.
@@ -56,6 +86,7 @@ func (c *Client) converse(ctx context.Context, s *session) error {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { s.write(ctx) })
 	tasks.Go(func() { s.watch(ctx, func() { c.ping(s) }) })
+	tasks.Go(func() { c.refresh(ctx, s) })
 	s.blame(c.listen(s))
 	cancel()
 	tasks.Wait()
@@ -124,7 +155,7 @@ func (c *Client) abandon(err error) {
 	for _, call := range c.calls {
 		switch {
 		case call.bound:
-			delete(c.calls, call.id)
+			c.answerLocked(call, response{err: errLost})
 		case fault(err):
 			c.answerLocked(call, response{err: err})
 		}

@@ -49,6 +49,9 @@ type session struct {
 	mu    sync.Mutex    // guards what follows
 	out   []byte        // frames to write
 	cause error         // the first reason to end
+	who   WhoAmI        // as last told
+
+	skew time.Duration // how far this clock is ahead of the server's
 }
 
 func newSession(conn wire.Conn) *session {
@@ -144,7 +147,7 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 		return nil, unreachable(err)
 	}
 	release := closeOn(ctx, conn)
-	s, err := c.greet(conn)
+	s, err := c.greet(ctx, conn)
 	release()
 	if err == nil {
 		return s, nil
@@ -159,7 +162,7 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 // unreachable says why there is no session, and of which kind that is: what the
 // server says, or else one that is worth another try.
 func unreachable(err error) error {
-	if _, ok := errors.AsType[*Error](err); ok {
+	if known(err) {
 		return fmt.Errorf("client: connect: %w", err)
 	}
 	kind := parley.ErrUnavailable
@@ -167,6 +170,19 @@ func unreachable(err error) error {
 		kind = statusKind(int(status))
 	}
 	return fmt.Errorf("client: connect: %w: %w", err, kind)
+}
+
+// known reports whether err says itself of which kind it is.
+func known(err error) bool {
+	if _, ok := errors.AsType[*Error](err); ok {
+		return true
+	}
+	for _, kind := range []error{parley.ErrInvalid, parley.ErrUnauthenticated, parley.ErrForbidden, parley.ErrUnavailable} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // statusKind is what an HTTP status means for whoever dials.
@@ -201,42 +217,85 @@ func closeOn(ctx context.Context, conn wire.Conn) (release func()) {
 	}
 }
 
-// greet says hello and reads the answer, which is the first thing to arrive.
-func (c *Client) greet(conn wire.Conn) (*session, error) {
+// greet says hello, shows the credential, and reads the answers, which come
+// before anything else.
+func (c *Client) greet(ctx context.Context, conn wire.Conn) (*session, error) {
 	hello := helloParams{Version: 1, Client: c.options.Name, Producer: c.options.Producer}
 	params, err := encode(hello)
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.Write(conn.AppendFrame(nil, true, request(0, "hello", params))); err != nil {
-		return nil, err
-	}
-	frames, err := conn.Read()
+	out := conn.AppendFrame(nil, true, request(0, "hello", params))
+	shown, err := c.options.credential(ctx)
 	if err != nil {
 		return nil, err
 	}
-	event, err := parse(frames[0].Payload)
-	if err != nil {
+	g := greeting{s: newSession(conn), answers: 1}
+	if shown != nil {
+		g.answers++
+		out = conn.AppendFrame(out, true, request(authID, "auth", shown))
+	}
+	if err := conn.Write(out); err != nil {
 		return nil, err
 	}
-	var welcome helloResult
-	switch {
-	case event.Method == "bye":
-		return nil, event.Params.bye()
-	case event.ID == nil:
-		return nil, errGarbled
-	}
-	if err := event.response().into(&welcome); err != nil {
-		return nil, err
-	}
-	s := newSession(conn)
-	s.limits = welcome.limits()
-	for _, f := range frames[1:] {
-		if err := c.receive(s, f.Payload); err != nil {
+	for g.answers > 0 {
+		frames, err := conn.Read()
+		if err != nil {
 			return nil, err
 		}
+		for _, f := range frames {
+			if g.answers == 0 {
+				err = c.receive(g.s, f.Payload)
+			} else {
+				err = g.receive(f.Payload)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
-	return s, nil
+	return g.s, nil
+}
+
+// greeting is a session that has just begun.
+type greeting struct {
+	s       *session
+	answers int // that are due
+}
+
+func (g *greeting) receive(payload []byte) error {
+	e, err := parse(payload)
+	switch {
+	case err != nil:
+		return err
+	case e.Method == "bye":
+		return e.Params.bye()
+	case e.ID == nil && e.Method == "":
+		return errGarbled
+	case e.ID == nil:
+		return nil // an event that is nobody's
+	}
+	g.answers--
+	if *e.ID == authID {
+		var login authResult
+		if err := e.response().into(&login); err != nil {
+			return err
+		}
+		g.s.authenticated(&login)
+		return nil
+	}
+	var welcome helloResult
+	if err := e.response().into(&welcome); err != nil {
+		return err
+	}
+	g.s.limits = welcome.limits()
+	if g.s.who.User == "" {
+		g.s.authenticated(&authResult{User: welcome.User, Device: welcome.Device})
+	}
+	if !welcome.Time.IsZero() {
+		g.s.skew = time.Since(welcome.Time)
+	}
+	return nil
 }
 
 type helloParams struct {
@@ -246,6 +305,9 @@ type helloParams struct {
 }
 
 type helloResult struct {
+	Time   time.Time `json:"time"`
+	User   string    `json:"user"`
+	Device string    `json:"device"`
 	Limits struct {
 		BatchMessages int `json:"batch_messages"`
 		FrameBytes    int `json:"frame_bytes"`

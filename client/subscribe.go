@@ -22,6 +22,11 @@ type start struct {
 	last       int
 	replayOnly bool
 	max        int
+
+	// Of deliveries that are acknowledged.
+	ackWait                 time.Duration
+	maxInFlight, maxDeliver int
+	onRead                  func(ReadMarker)
 }
 
 // FromNow begins with the first message published after the server has taken
@@ -64,8 +69,7 @@ func Max(n int) SubscribeOption {
 }
 
 func (s *start) from(f start) {
-	f.replayOnly, f.max = s.replayOnly, s.max
-	*s = f
+	s.after, s.fromAfter, s.since, s.last = f.after, f.fromAfter, f.since, f.last
 }
 
 // check says what is wrong with the options together.
@@ -74,6 +78,8 @@ func (s *start) check() error {
 	switch {
 	case s.replayOnly && fromNow:
 		return fmt.Errorf("client: ReplayOnly needs a place to begin: %w", parley.ErrInvalid)
+	case s.ackWait != 0 || s.maxInFlight != 0 || s.maxDeliver != 0 || s.onRead != nil:
+		return fmt.Errorf("client: AckWait, MaxInFlight, MaxDeliver and OnRead are for what is acknowledged: %w", parley.ErrInvalid)
 	case s.last < 0 || s.max < 0:
 		return fmt.Errorf("client: Last and Max need a positive number: %w", parley.ErrInvalid)
 	}
@@ -141,7 +147,7 @@ func (c *Client) next(ctx context.Context, sub *subscription) []news {
 		case <-ctx.Done():
 			return nil
 		case <-c.closed:
-			return []news{{err: ErrClosed, last: true}}
+			return []news{{err: c.over(), last: true}}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,13 +52,25 @@ type subscription struct {
 	delay  time.Duration
 	buffer []news
 	bytes  int
+
+	// Of deliveries that are acknowledged, guarded by Client.mu as well.
+	settles bool                    // they are
+	name    string                  // of a durable subscription; an inbox has none
+	epoch   int                     // how often the server was asked for it
+	held    map[parley.Seq]*holding // what is not settled, as far as is known
+	acked   []parley.Seq            // of held, in their order, what was acknowledged without waiting
+	soon    []parley.Seq            // acknowledgements to send
+	idle    bool                    // the loop waits
+	turn    chan struct{}           // closed when state has become active or ended
 }
 
 // news is one round of a loop.
 type news struct {
-	message *parley.Message
-	err     error
-	last    bool // the loop ends; if err is nil, without this round
+	message  *parley.Message
+	delivery *Delivery
+	marker   *ReadMarker
+	err      error
+	last     bool // the loop ends; if err is nil, without this round
 }
 
 func newSubscription(topic parley.Topic, options []SubscribeOption) (*subscription, error) {
@@ -75,13 +88,58 @@ func newSubscription(topic parley.Topic, options []SubscribeOption) (*subscripti
 	return sub, nil
 }
 
+// newDelivering makes the subscription to an inbox, or a durable one.
+func newDelivering(topic parley.Topic, name string, options []SubscribeOption) (*subscription, error) {
+	sub := &subscription{
+		topic: topic, name: name, settles: true, ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
+		held: make(map[parley.Seq]*holding), turn: make(chan struct{}),
+	}
+	for _, o := range options {
+		o(&sub.start)
+	}
+	s := &sub.start
+	switch {
+	case s.replayOnly:
+		return nil, fmt.Errorf("client: ReplayOnly is not for what is acknowledged: %w", parley.ErrInvalid)
+	case s.last < 0 || s.max < 0 || s.maxInFlight < 0 || s.maxDeliver < 0 || s.ackWait < 0:
+		return nil, fmt.Errorf("client: Last, Max, MaxInFlight, MaxDeliver and AckWait need a positive number: %w", parley.ErrInvalid)
+	case name == "" && s.maxDeliver > 0:
+		return nil, fmt.Errorf("client: MaxDeliver is for durable subscriptions: %w", parley.ErrInvalid)
+	}
+	if s.maxInFlight == 0 {
+		s.maxInFlight = DefaultInFlight
+	}
+	return sub, nil
+}
+
 type subscribeParams struct {
-	Topic      parley.Topic `json:"topic"`
+	Topic      parley.Topic `json:"topic,omitempty"`
 	After      *parley.Seq  `json:"after,omitempty"`
 	Since      string       `json:"since,omitempty"`
 	Last       int          `json:"last,omitempty"`
 	Max        int          `json:"max,omitempty"`
 	ReplayOnly bool         `json:"replay_only,omitempty"`
+
+	Durable     string `json:"durable,omitempty"`
+	AckWaitMS   int64  `json:"ack_wait_ms,omitempty"`
+	MaxInFlight int    `json:"max_in_flight,omitempty"`
+	MaxDeliver  int    `json:"max_deliver,omitempty"`
+}
+
+// method is how the subscription is asked for.
+func (s *subscription) method() string {
+	if s.settles && s.name == "" {
+		return "inbox.open"
+	}
+	return "subscribe"
+}
+
+// describe is what is asked for, for people.
+func (s *subscription) describe() string {
+	if s.topic == "" {
+		return "open the inbox"
+	}
+	return "subscribe to " + string(s.topic)
 }
 
 // params asks for what is still to come.
@@ -90,7 +148,13 @@ func (s *subscription) params() subscribeParams {
 	if s.start.replayOnly && s.start.max > 0 {
 		p.Max = s.start.max - s.count
 	}
+	if s.settles {
+		p.Durable, p.MaxInFlight, p.MaxDeliver = s.name, s.start.maxInFlight, s.start.maxDeliver
+		p.AckWaitMS = s.start.ackWait.Milliseconds()
+	}
 	switch {
+	case s.settles && s.start.fromAfter:
+		p.After = &s.start.after
 	case s.known:
 		p.After = &s.cursor
 	case s.start.last > 0:
@@ -118,8 +182,12 @@ func (s *subscription) accept(messages []*parley.Message) {
 	}
 }
 
-// reach moves the cursor forward.
+// reach moves the cursor forward. The server keeps the place of what is
+// acknowledged.
 func (s *subscription) reach(seq parley.Seq) {
+	if s.settles {
+		return
+	}
 	s.cursor, s.known = max(s.cursor, seq), true
 }
 
@@ -140,6 +208,16 @@ func (s *subscription) reset(from, to parley.Seq) {
 func (s *subscription) finish(err error) {
 	s.state = ended
 	s.push(news{err: err, last: true}, 0)
+	s.turned()
+}
+
+// turned wakes who waits for the server to serve the subscription, or not any
+// more.
+func (s *subscription) turned() {
+	if s.settles {
+		close(s.turn)
+		s.turn = make(chan struct{})
+	}
 }
 
 // later asks for the rest again after a while, because of err.
@@ -159,7 +237,7 @@ func (c *Client) attach(sub *subscription) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.isClosed() {
-		return ErrClosed
+		return c.overLocked()
 	}
 	sub.retry.Backoff = c.options.Backoff
 	c.subs[sub] = struct{}{}
@@ -173,8 +251,10 @@ func (c *Client) attach(sub *subscription) error {
 func (c *Client) detach(sub *subscription) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.flushLocked(sub)
 	delete(c.subs, sub)
 	sub.state = ended
+	sub.turned()
 	if c.session != nil && c.session.subs[sub.id] == sub {
 		c.dismissLocked(c.session, sub.id)
 	}
@@ -188,6 +268,8 @@ func (c *Client) take(sub *subscription) (items []news, again <-chan time.Time) 
 	defer c.mu.Unlock()
 	items, sub.buffer, sub.bytes = sub.buffer, nil, 0
 	signal(sub.space)
+	sub.idle = len(items) == 0
+	c.flushLocked(sub) // the loop is done with what it had
 	switch {
 	case len(items) > 0 || sub.state != paused:
 	case sub.delay > 0:
@@ -204,13 +286,14 @@ func (c *Client) take(sub *subscription) (items []news, again <-chan time.Time) 
 // askLocked asks the server for what is still to come of sub.
 func (c *Client) askLocked(sub *subscription) {
 	sub.state = asked
+	sub.epoch++
 	s := c.session
 	params, err := encode(sub.params())
 	if err != nil {
 		sub.finish(err)
 		return
 	}
-	call := c.newCallLocked("subscribe", params, func(r response) { c.subscribed(s, sub, r) })
+	call := c.newCallLocked(sub.method(), params, func(r response) { c.subscribed(s, sub, r) })
 	call.bound = true
 	s.send(call.payload)
 }
@@ -222,6 +305,9 @@ func (c *Client) subscribed(s *session, sub *subscription, r response) {
 		Cursor parley.Seq `json:"cursor"`
 	}
 	err := r.into(&answer)
+	if errors.Is(err, errLost) {
+		return // abandon has seen to it
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -236,10 +322,11 @@ func (c *Client) subscribed(s *session, sub *subscription, r response) {
 		if !sub.known && (answer.Cursor > 0 || !searched) {
 			sub.reach(answer.Cursor)
 		}
+		sub.turned()
 	case busy(err):
 		sub.later(err)
 	default:
-		sub.finish(fmt.Errorf("client: subscribe to %s: %w", sub.topic, err))
+		sub.finish(fmt.Errorf("client: %s: %w", sub.describe(), err))
 	}
 }
 
@@ -262,6 +349,19 @@ func (c *Client) deliver(s *session, e *event) {
 		for _, id := range p.Also {
 			c.tell(s, id, func(sub *subscription) { sub.accept(batch) })
 		}
+	case "msg.recv":
+		entries := entries(p.Messages)
+		c.tell(s, p.Sub, func(sub *subscription) {
+			if sub.settles {
+				c.repeatLocked(sub, sub.deliverLocked(c, entries, p.Attempts))
+			}
+		})
+	case "inbox.read":
+		c.tell(s, p.Sub, func(sub *subscription) {
+			if sub.start.onRead != nil {
+				sub.push(news{marker: &ReadMarker{Seq: p.Seq, Unread: p.Unread}}, 0)
+			}
+		})
 	case "replayed":
 		c.tell(s, p.Sub, func(sub *subscription) {
 			sub.reach(p.Cursor)
@@ -298,7 +398,8 @@ func (c *Client) tell(s *session, id uint64, f func(*subscription)) {
 			c.mu.Unlock()
 			return
 		}
-		if sub.bytes < bufferBytes {
+		// What is in flight has a bound of its own.
+		if sub.bytes < bufferBytes || sub.settles {
 			f(sub)
 			c.mu.Unlock()
 			return

@@ -44,10 +44,13 @@ type Unsubscribe struct {
 	Quiet bool
 }
 
-// History asks for one page of stored messages; answered by broker.History.
+// History asks for one page of stored messages; answered by broker.History. No
+// topic is the user's own inbox: all of it, or what they and Peer wrote to each
+// other.
 type History struct {
 	Ref           string
 	Topic         parley.Topic
+	Peer          string
 	After, Before parley.Seq
 	Since         time.Time
 	Limit         int
@@ -88,6 +91,11 @@ type Authenticate struct {
 	Credential account.Credential
 }
 
+// Inbox opens the inbox of who the session is by then: a Subscribe whose Topic is
+// that, and whose Delivery is shared when the session has no device. It is for
+// codecs, which do not know what comes of an Authenticate.
+type Inbox struct{ broker.Subscribe }
+
 // Send sends letters; answered by broker.Sent.
 type Send struct{ broker.Send }
 
@@ -108,6 +116,7 @@ type Reply struct {
 }
 
 func (*Authenticate) request() {}
+func (*Inbox) request()        {}
 func (*Send) request()         {}
 func (*Ack) request()          {}
 func (*MarkRead) request()     {}

@@ -204,6 +204,9 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Unsubscribe:
 		s.Unsubscribe(r.Ref, r.ID, r.Topic, r.Quiet)
 	case *History:
+		if r.Topic == "" && !t.own(r) {
+			return
+		}
 		s.History(ctx, r.Ref, backend.Query{Topic: r.Topic, After: r.After, Before: r.Before, Since: r.Since, Limit: r.Limit, Reverse: r.Reverse})
 	case *Count:
 		s.Count(ctx, r.Ref, backend.Query{Topic: r.Topic, After: r.After, Before: r.Before, Since: r.Since})
@@ -213,6 +216,8 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 		s.Reply(welcome(r.Ref, s, b), 0)
 	case *Authenticate:
 		t.login(ctx, r)
+	case *Inbox:
+		t.openInbox(ctx, r)
 	case *Send:
 		s.Send(&r.Send)
 	case *Ack:
@@ -233,6 +238,21 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	}
 }
 
+// own makes the user's own inbox the topic of r, and answers that there is none
+// for nobody.
+func (t *talk) own(r *History) bool {
+	user := t.session.Identity().User
+	if user == "" {
+		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: account.ErrUnknown}, 0)
+		return false
+	}
+	r.Topic = parley.InboxTopic(user)
+	if r.Peer != "" {
+		r.Topic += parley.Topic("/" + r.Peer)
+	}
+	return true
+}
+
 // login has a credential verified and makes the session who it proves.
 func (t *talk) login(ctx context.Context, r *Authenticate) {
 	login, err := (*account.Login)(nil), account.ErrDenied
@@ -247,6 +267,18 @@ func (t *talk) login(ctx context.Context, r *Authenticate) {
 		return
 	}
 	t.session.Reply(&broker.Authenticated{Ref: r.Ref, Login: login}, len(login.Token)+len(login.Certificate)+len(login.Key))
+}
+
+// openInbox subscribes to the session's own inbox.
+func (t *talk) openInbox(ctx context.Context, r *Inbox) {
+	id := t.session.Identity()
+	if id.User == "" {
+		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: account.ErrUnknown}, 0)
+		return
+	}
+	r.Topic = parley.InboxTopic(id.User)
+	r.Delivery.Shared = id.Device == ""
+	t.session.Subscribe(ctx, r.Subscribe)
 }
 
 func welcome(ref string, s *broker.Session, b *broker.Broker) *broker.Welcome {

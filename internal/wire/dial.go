@@ -36,6 +36,12 @@ func Dial(ctx context.Context, address string, header http.Header) (*WebSocket, 
 	return dial(ctx, address, header, nil)
 }
 
+// DialTLS is Dial with settings of TLS, such as a client certificate; nil is as
+// Dial.
+func DialTLS(ctx context.Context, address string, header http.Header, secure *tls.Config) (*WebSocket, error) {
+	return dial(ctx, address, header, secure)
+}
+
 func dial(ctx context.Context, address string, header http.Header, secure *tls.Config) (*WebSocket, error) {
 	// Errors name the host only, for a query may hold a secret.
 	u, err := url.Parse(address)

@@ -22,6 +22,14 @@ func ByeName(code broker.ByeCode) string {
 		return "internal"
 	case broker.ByeUnacceptable:
 		return "unacceptable"
+	case broker.ByeExpired:
+		return "expired"
+	case broker.ByeRevoked:
+		return "revoked"
+	case broker.ByeReplaced:
+		return "replaced"
+	case broker.ByeUnauthenticated:
+		return "unauthenticated"
 	}
 	return "internal"
 }

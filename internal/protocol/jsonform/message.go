@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol/jsonrpc"
 )
 
@@ -44,6 +45,9 @@ func AppendMessage(dst []byte, m *parley.Message) []byte {
 	dst = AppendOptional(dst, `,"id":`, m.ID)
 	dst = AppendOptional(dst, `,"user":`, m.Sender.User)
 	dst = AppendOptional(dst, `,"device":`, m.Sender.Device)
+	if m.Topic.Reserved() { // spares who has no inbox the question
+		dst = AppendOptional(dst, `,"receipt":`, receipt(m))
+	}
 	dst = appendHeader(dst, m.Header)
 	if !m.Expires.IsZero() {
 		dst = append(dst, `,"expires":`...)
@@ -61,6 +65,18 @@ func AppendMessage(dst []byte, m *parley.Message) []byte {
 		dst = appendBase64(dst, m.Body)
 	}
 	return append(dst, '}')
+}
+
+// receipt is what m, if it is a receipt, says of the message that has its id.
+func receipt(m *parley.Message) string {
+	switch broker.ReceiptOf(m) {
+	case broker.Delivered:
+		return "delivered"
+	case broker.Read:
+		return "read"
+	case broker.NoReceipt:
+	}
+	return ""
 }
 
 // AppendOptional appends a member whose value is a string, unless that is empty;

@@ -29,6 +29,8 @@ type Terms struct {
 	// BatchMessages is the broker's limit of that name. A longer publish is
 	// refused before memory is spent on it.
 	BatchMessages int
+	// Recipients is the broker's limit of that name; 0 is 100.
+	Recipients int
 	// Idle is how long a connection may be silent.
 	Idle time.Duration
 }
@@ -98,6 +100,22 @@ func (c *Codec) request(call jsonrpc.Call) (protocol.Request, error) {
 		return count(call)
 	case "ping":
 		return ping(call)
+	case "auth":
+		return auth(call)
+	case "msg.send":
+		return c.send(call)
+	case "inbox.open":
+		return openInbox(call)
+	case "ack":
+		return ack(call)
+	case "nak":
+		return nak(call)
+	case "inbox.history":
+		return inboxHistory(call)
+	case "inbox.read":
+		return markRead(call)
+	case "session.list":
+		return sessions(call)
 	}
 	return nil, jsonrpc.MethodNotFound()
 }

@@ -84,6 +84,25 @@ func (c *Codec) appendEvent(dst []byte, e broker.Event) []byte {
 	case *broker.Failed:
 		return appendFailed(dst, e.Ref, e.Err)
 	}
+	return appendPersonal(dst, e)
+}
+
+// appendPersonal is appendEvent for what concerns users.
+func appendPersonal(dst []byte, e broker.Event) []byte {
+	switch e := e.(type) {
+	case *broker.Deliveries:
+		return appendDeliveries(dst, e)
+	case *broker.Acked:
+		return appendAcked(dst, e)
+	case *broker.Sent:
+		return appendSent(dst, e.Send)
+	case *broker.ReadMarker:
+		return appendReadMarker(dst, e)
+	case *broker.Authenticated:
+		return appendAuthenticated(dst, e)
+	case *broker.Sessions:
+		return appendSessions(dst, e)
+	}
 	return dst
 }
 
@@ -192,6 +211,9 @@ func (c *Codec) appendWelcome(dst []byte, e *broker.Welcome) []byte {
 	dst = appendInt(dst, `,"subscriptions":`, int64(e.Limits.Subscriptions))
 	dst = appendInt(dst, `,"history_messages":`, int64(e.Limits.HistoryMessages))
 	dst = appendInt(dst, `,"frame_bytes":`, int64(c.terms.FrameBytes))
+	dst = appendInt(dst, `,"recipients":`, int64(e.Limits.Recipients))
+	dst = appendInt(dst, `,"in_flight":`, int64(e.Limits.InFlight))
+	dst = appendInt(dst, `,"unread":`, int64(e.Limits.Unread))
 	dst = append(dst, `},"promises":{"durable":`...)
 	dst = strconv.AppendBool(dst, c.terms.Durable)
 	dst = appendInt(dst, `,"dedup_seconds":`, int64(e.Limits.DedupWindow.Seconds()))

@@ -56,10 +56,10 @@ func TestEncode(t *testing.T) {
 	const oneText = `{"topic":"/a/b","seq":7,"time":"2026-11-21T08:08:07.000065Z","text":"hi"}`
 	const twoText = `{"topic":"/a","seq":9,"time":"2026-11-21T08:08:07.000065Z","id":"m","user":"ann","device":"d",` +
 		`"headers":{"k":"v"},"expires":"2026-11-21T09:08:07.000065Z","filters":{"x":"1","y":"2"},"data":"/w=="}`
-	limits := broker.Limits{MessageBytes: 1, BatchMessages: 2, Subscriptions: 3, HistoryMessages: 4, DedupWindow: time.Hour}
+	limits := broker.Limits{MessageBytes: 1, BatchMessages: 2, Subscriptions: 3, HistoryMessages: 4, Recipients: 5, InFlight: 6, Unread: 7, DedupWindow: time.Hour}
 	welcome := func(device string) string {
 		return `{"jsonrpc":"2.0","id":1,"result":{"version":1,"server":"parley/0.1.0","time":"2026-11-21T08:08:07.000065Z","user":"ann"` + device +
-			`,"limits":{"message_bytes":1,"batch_messages":2,"subscriptions":3,"history_messages":4,"frame_bytes":2097152},` +
+			`,"limits":{"message_bytes":1,"batch_messages":2,"subscriptions":3,"history_messages":4,"frame_bytes":2097152,"recipients":5,"in_flight":6,"unread":7},` +
 			`"promises":{"durable":true,"dedup_seconds":3600,"idle_seconds":60}}}`
 	}
 	tests := map[string]struct {
@@ -130,6 +130,7 @@ func TestByeCodes(t *testing.T) {
 	names := map[string]broker.ByeCode{
 		"shutdown": broker.ByeShutdown, "slow": broker.ByeSlow, "idle": broker.ByeIdle, "protocol": broker.ByeProtocol,
 		"too_big": broker.ByeTooBig, "overload": broker.ByeOverload, "internal": broker.ByeInternal, "unacceptable": broker.ByeUnacceptable,
+		"expired": broker.ByeExpired, "revoked": broker.ByeRevoked, "replaced": broker.ByeReplaced, "unauthenticated": broker.ByeUnauthenticated,
 	}
 	for name, code := range names {
 		params, _ := encode(t, &broker.Bye{Code: code})["params"].(map[string]any)

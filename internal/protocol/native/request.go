@@ -76,12 +76,19 @@ func (c *Codec) hello(call jsonrpc.Call) (protocol.Request, error) {
 }
 
 type subscribeParams struct {
-	Topic      string      `json:"topic"`
-	After      *parley.Seq `json:"after"`
-	Since      *time.Time  `json:"since"`
-	Last       *int        `json:"last"`
-	Max        *int        `json:"max"`
-	ReplayOnly bool        `json:"replay_only"`
+	startParams   `json:",inline"`
+	durableParams `json:",inline"`
+
+	Topic      string `json:"topic"`
+	Max        *int   `json:"max"`
+	ReplayOnly bool   `json:"replay_only"`
+}
+
+// startParams say where a subscription begins.
+type startParams struct {
+	After *parley.Seq `json:"after"`
+	Since *time.Time  `json:"since"`
+	Last  *int        `json:"last"`
 }
 
 func subscribe(call jsonrpc.Call) (protocol.Request, error) {
@@ -100,7 +107,12 @@ func subscribe(call jsonrpc.Call) (protocol.Request, error) {
 	if r.Max, err = countOf("max", p.Max); err != nil {
 		return nil, err
 	}
+	if r.Delivery, err = p.delivery(); err != nil {
+		return nil, err
+	}
 	switch {
+	case r.ReplayOnly && r.Delivery != nil:
+		return nil, invalid("a durable subscription does not end: replay_only is not for it")
 	case r.ReplayOnly && r.Start.Kind == broker.FromNow:
 		return nil, invalid("replay_only needs after, since or last")
 	case r.Max > 0 && !r.ReplayOnly:
@@ -109,7 +121,7 @@ func subscribe(call jsonrpc.Call) (protocol.Request, error) {
 	return r, nil
 }
 
-func (p *subscribeParams) start() (broker.Start, error) {
+func (p *startParams) start() (broker.Start, error) {
 	s := broker.Start{Kind: broker.FromNow}
 	var err error
 	given := 0
@@ -153,21 +165,17 @@ func unsubscribe(call jsonrpc.Call) (protocol.Request, error) {
 	return &protocol.Unsubscribe{Ref: call.ID, ID: p.Sub}, nil
 }
 
-// span is what history and count have in common.
+// span is what all requests for stored messages have in common.
 type span struct {
-	Topic  string      `json:"topic"`
 	After  *parley.Seq `json:"after"`
 	Before *parley.Seq `json:"before"`
 	Since  *time.Time  `json:"since"`
 }
 
-// query is the span as a request that has no Ref yet.
+// query is the span as a request that has neither Ref nor topic yet.
 func (p *span) query() (protocol.Count, error) {
 	var r protocol.Count
 	var err error
-	if r.Topic, err = parley.ParseTopic(p.Topic); err != nil {
-		return r, err
-	}
 	if r.After, err = seqOf("after", p.After); err != nil {
 		return r, err
 	}
@@ -183,24 +191,52 @@ func (p *span) query() (protocol.Count, error) {
 	return r, nil
 }
 
+type countParams struct {
+	span `json:",inline"`
+
+	Topic string `json:"topic"`
+}
+
 func count(call jsonrpc.Call) (protocol.Request, error) {
-	var p span
+	var p countParams
 	if err := call.Params.Decode(&p); err != nil {
+		return nil, err
+	}
+	topic, err := parley.ParseTopic(p.Topic)
+	if err != nil {
 		return nil, err
 	}
 	r, err := p.query()
 	if err != nil {
 		return nil, err
 	}
-	r.Ref = call.ID
+	r.Ref, r.Topic = call.ID, topic
 	return &r, nil
 }
 
-type historyParams struct {
+// pageParams select one page of stored messages.
+type pageParams struct {
 	span `json:",inline"`
 
 	Limit   *int `json:"limit"`
 	Reverse bool `json:"reverse"`
+}
+
+// fill checks p and fills r with it.
+func (p *pageParams) fill(r *protocol.History) error {
+	var err error
+	if r.Limit, err = countOf("limit", p.Limit); err != nil {
+		return err
+	}
+	q, err := p.query()
+	r.After, r.Before, r.Since, r.Reverse = q.After, q.Before, q.Since, p.Reverse
+	return err
+}
+
+type historyParams struct {
+	pageParams `json:",inline"`
+
+	Topic string `json:"topic"`
 }
 
 func history(call jsonrpc.Call) (protocol.Request, error) {
@@ -208,18 +244,12 @@ func history(call jsonrpc.Call) (protocol.Request, error) {
 	if err := call.Params.Decode(&p); err != nil {
 		return nil, err
 	}
-	limit, err := countOf("limit", p.Limit)
-	if err != nil {
+	r := &protocol.History{Ref: call.ID}
+	var err error
+	if r.Topic, err = parley.ParseTopic(p.Topic); err != nil {
 		return nil, err
 	}
-	r, err := p.query()
-	if err != nil {
-		return nil, err
-	}
-	return &protocol.History{
-		Ref: call.ID, Topic: r.Topic, After: r.After, Before: r.Before,
-		Since: r.Since, Limit: limit, Reverse: p.Reverse,
-	}, nil
+	return r, p.fill(r)
 }
 
 func ping(call jsonrpc.Call) (protocol.Request, error) {

@@ -1,0 +1,314 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parley-im/parley"
+)
+
+// Delivery is a message that is to be acknowledged: until then the server
+// delivers it again. Its methods may be called by any goroutine, while the loop
+// that it came from goes on.
+type Delivery struct {
+	Entry
+
+	// Attempt counts from 1 how often the message was delivered by then.
+	Attempt int
+
+	client *Client
+	sub    *subscription
+}
+
+// Ack acknowledges the message and returns when that is durable: it is then not
+// delivered to this device again, whatever breaks. It waits for a connection if
+// there is none. An error other than ctx's and ErrClosed wraps parley's; it is
+// parley.ErrNotFound when the loop has been left.
+func (d *Delivery) Ack(ctx context.Context) error {
+	return d.settle(ctx, "ack", settleParams{})
+}
+
+// AckSoon acknowledges the message without waiting: together with others, and
+// when the connection breaks meanwhile, again on the next one. If the program ends
+// before the server has saved it, the message is delivered again.
+func (d *Delivery) AckSoon() { d.client.ackSoon(d.sub, d.Seq) }
+
+// Nak asks for another delivery after delay, at most 24 hours. It does not wait;
+// the message comes again in any case.
+func (d *Delivery) Nak(delay time.Duration) { d.client.nak(d.sub, d.Seq, delay) }
+
+// Reject makes the message a dead letter, for a reason of at most 255 bytes, and
+// returns when that is durable. See Ack.
+func (d *Delivery) Reject(ctx context.Context, reason string) error {
+	return d.settle(ctx, "nak", settleParams{Dead: true, Reason: reason})
+}
+
+type settleParams struct {
+	Sub     uint64       `json:"sub"`
+	Seqs    []parley.Seq `json:"seqs"`
+	DelayMS *int64       `json:"delay_ms,omitempty"`
+	Dead    bool         `json:"dead,omitempty"`
+	Reason  string       `json:"reason,omitempty"`
+}
+
+// holding is what a subscription knows of a message that is not settled, or
+// whose settling the server has not confirmed.
+type holding struct {
+	epoch   int // in which it was delivered last
+	attempt int
+	place   place
+	again   chan struct{} // closed by a delivery that its Ack waits for, or nil
+}
+
+// place is where a message is.
+type place int
+
+const (
+	buffered place = iota // not yet shown
+	shown                 // in the hands of the loop
+	acked                 // acknowledged, but whether the server has saved it is not known
+)
+
+// maxAcked bounds the memory of unconfirmed acks; what is delivered again after
+// it was forgotten is shown again.
+const maxAcked = 10_000
+
+// deliverLocked takes messages into the buffer, but for those that the loop has,
+// or had, already. It returns those whose acknowledgement has to be repeated.
+func (s *subscription) deliverLocked(c *Client, entries []Entry, attempts []int) (repeat []parley.Seq) {
+	for i, e := range entries {
+		attempt := 1
+		if len(attempts) == len(entries) {
+			attempt = attempts[i]
+		}
+		h := s.held[e.Seq]
+		if h == nil {
+			h = new(holding)
+			s.held[e.Seq] = h
+		} else if h.epoch != s.epoch || h.place != shown {
+			// The server does not know that it is here: the connection is a new
+			// one, or the loop has not come to it yet.
+			h.epoch, h.attempt = s.epoch, attempt
+			if h.place == acked {
+				repeat = append(repeat, e.Seq)
+			}
+			if h.again != nil {
+				close(h.again)
+				h.again = nil
+			}
+			continue
+		}
+		h.epoch, h.attempt, h.place = s.epoch, attempt, buffered
+		s.retry.reset()
+		s.push(news{delivery: &Delivery{Entry: e, client: c, sub: s}}, e.Size())
+	}
+	return repeat
+}
+
+// handOver says that the loop gets d now; not when it was settled meanwhile,
+// which happens to what is delivered again.
+func (c *Client) handOver(sub *subscription, d *Delivery) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := sub.held[d.Seq]
+	if h == nil || h.place == acked {
+		return false
+	}
+	h.place, d.Attempt = shown, h.attempt
+	return true
+}
+
+// errLeft is a delivery of a loop that is over.
+var errLeft = fmt.Errorf("client: the loop of this delivery has ended: %w", parley.ErrNotFound)
+
+// grace is how long an acknowledgement waits, after a reconnect, for the message
+// to be delivered again if it was not acknowledged before.
+const grace = 2 * time.Second
+
+func (d *Delivery) settle(ctx context.Context, method string, p settleParams) error {
+	p.Seqs = []parley.Seq{d.Seq}
+	pace := pacer{Backoff: d.client.options.Backoff}
+	for {
+		count, fresh, err := d.client.settleOnce(ctx, d.sub, method, p)
+		switch {
+		case errors.Is(err, errLost):
+			continue
+		case busy(err):
+			if !sleep(ctx, pace.next(err)) {
+				return fmt.Errorf("%w: %w", ctx.Err(), err)
+			}
+			continue
+		case err != nil:
+			return err
+		case count > 0 || fresh:
+			d.client.settled(d.sub, d.Seq)
+			return nil
+		}
+		// The answer to an earlier attempt was lost with its connection, or the
+		// message is still on its way to this one.
+		if !d.client.comesAgain(ctx, d.sub, d.Seq) {
+			d.client.settled(d.sub, d.Seq)
+			return ctx.Err()
+		}
+	}
+}
+
+// settleOnce asks once. Fresh says that the message was delivered on this very
+// connection, so that a count of 0 is final.
+func (c *Client) settleOnce(ctx context.Context, sub *subscription, method string, p settleParams) (count int, fresh bool, err error) {
+	answer := make(chan response, 1)
+	id, fresh, err := c.askSettle(ctx, sub, method, p, answer)
+	if err != nil {
+		return 0, false, err
+	}
+	select {
+	case r := <-answer:
+		var result struct {
+			Count int `json:"count"`
+		}
+		if err := r.into(&result); err != nil {
+			return 0, false, fmt.Errorf("client: %s: %w", method, err)
+		}
+		return result.Count, fresh, nil
+	case <-ctx.Done():
+		return 0, false, c.forget(ctx, id)
+	case <-c.closed:
+		return 0, false, c.over()
+	}
+}
+
+// askSettle waits until the server serves sub and sends the request.
+func (c *Client) askSettle(ctx context.Context, sub *subscription, method string, p settleParams, answer chan<- response) (id uint64, fresh bool, err error) {
+	for {
+		c.mu.Lock()
+		switch {
+		case sub.state == ended:
+			c.mu.Unlock()
+			return 0, false, errLeft
+		case sub.state == active:
+			defer c.mu.Unlock()
+			p.Sub = sub.id
+			params, err := encode(p)
+			if err != nil {
+				return 0, false, err
+			}
+			call := c.newCallLocked(method, params, func(r response) { answer <- r })
+			call.bound = true
+			c.session.send(call.payload)
+			h := sub.held[p.Seqs[0]]
+			return call.id, h == nil || h.epoch == sub.epoch, nil
+		case sub.state == paused && c.session != nil:
+			c.askLocked(sub) // the loop may be what waits here
+		}
+		turn := sub.turn
+		c.mu.Unlock()
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			return 0, false, ctx.Err()
+		case <-c.closed:
+			return 0, false, c.over()
+		}
+	}
+}
+
+// comesAgain waits whether the message is delivered again.
+func (c *Client) comesAgain(ctx context.Context, sub *subscription, seq parley.Seq) bool {
+	c.mu.Lock()
+	h := sub.held[seq]
+	if h == nil {
+		c.mu.Unlock()
+		return false
+	}
+	if h.epoch == sub.epoch {
+		c.mu.Unlock()
+		return true
+	}
+	if h.again == nil {
+		h.again = make(chan struct{})
+	}
+	again := h.again
+	c.mu.Unlock()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-again:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-c.closed:
+	}
+	return false
+}
+
+// settled forgets a message that is no longer in flight.
+func (c *Client) settled(sub *subscription, seq parley.Seq) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(sub.held, seq)
+}
+
+// soonest is how many acknowledgements wait for each other at most.
+const soonest = 64
+
+func (c *Client) ackSoon(sub *subscription, seq parley.Seq) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := sub.held[seq]
+	if h == nil || h.place == acked || sub.state == ended {
+		return
+	}
+	h.place = acked
+	sub.acked = append(sub.acked, seq)
+	if len(sub.acked) > maxAcked {
+		delete(sub.held, sub.acked[0])
+		sub.acked = sub.acked[1:]
+	}
+	if h.epoch != sub.epoch {
+		return // when it is delivered again
+	}
+	sub.soon = append(sub.soon, seq)
+	if sub.idle || len(sub.soon) >= soonest {
+		c.flushLocked(sub)
+	}
+}
+
+// flushLocked sends the acknowledgements that wait.
+func (c *Client) flushLocked(sub *subscription) {
+	if len(sub.soon) > 0 && sub.state == active {
+		c.notifyLocked(sub, "ack", settleParams{Seqs: sub.soon})
+	}
+	sub.soon = sub.soon[:0]
+}
+
+// notifyLocked tells the server without wanting an answer.
+func (c *Client) notifyLocked(sub *subscription, method string, p settleParams) {
+	p.Sub = sub.id
+	if params, err := encode(p); err == nil && c.session != nil {
+		c.session.send(notification(method, params))
+	}
+}
+
+// repeatLocked sends acknowledgements again.
+func (c *Client) repeatLocked(sub *subscription, seqs []parley.Seq) {
+	for chunk := range slices.Chunk(seqs, soonest) {
+		c.notifyLocked(sub, "ack", settleParams{Seqs: chunk})
+	}
+}
+
+func (c *Client) nak(sub *subscription, seq parley.Seq, delay time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := sub.held[seq]
+	if h == nil || h.place == acked {
+		return
+	}
+	delete(sub.held, seq)
+	if sub.state == active && h.epoch == sub.epoch {
+		ms := max(min(delay, 24*time.Hour).Milliseconds(), 0)
+		c.notifyLocked(sub, "nak", settleParams{Seqs: []parley.Seq{seq}, DelayMS: &ms})
+	}
+}
