@@ -19,6 +19,8 @@ func packages() map[string]rule {
 		".":                {tests: []string{"client", "server"}},
 		"internal/backend": {imports: []string{"."}},
 		"internal/clock":   {},
+		"internal/limit":   {imports: []string{"."}},
+		"internal/audit":   {imports: []string{"internal/limit"}},
 		"internal/account": {imports: append([]string{"internal/clock"}, core...)},
 		"internal/broker":  {imports: append([]string{"internal/clock", "internal/account"}, core...)},
 
