@@ -69,6 +69,7 @@ type source struct {
 type Log struct {
 	logger  *slog.Logger
 	shown   *limit.Table[source]
+	all     *limit.Table[struct{}]
 	counted [kinds]atomic.Int64
 	hidden  [kinds]atomic.Int64 // since it was started
 
@@ -78,7 +79,7 @@ type Log struct {
 
 // New makes a log that shows what it shows to logger, in the group "audit".
 func New(logger *slog.Logger) *Log {
-	return &Log{logger: logger, shown: limit.NewTable[source](addresses)}
+	return &Log{logger: logger, shown: limit.NewTable[source](addresses), all: limit.NewTable[struct{}](1)}
 }
 
 // Record counts e and may show it.
@@ -115,8 +116,7 @@ func (l *Log) sample(e *Event) (unsaid int64, show bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e.Kind != Admin && e.Kind != Revoked {
-		own, all := source{e.Kind, e.Address}, source{kind: -1}
-		if l.shown.Spend(own, perAddress(), 1) > 0 || l.shown.Spend(all, together(), 1) > 0 {
+		if l.shown.Spend(source{e.Kind, e.Address}, perAddress(), 1) > 0 || l.all.Spend(struct{}{}, together(), 1) > 0 {
 			l.hidden[e.Kind].Add(1)
 			l.unsaid[e.Kind]++
 			return 0, false
