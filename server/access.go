@@ -59,7 +59,7 @@ func (s *Server) authenticate(ctx context.Context, at peer, c account.Credential
 		return claim(c)
 	}
 	if err := a.rates.mayTry(at.address); err != nil {
-		a.audit.Record(ctx, &audit.Event{Kind: audit.Exceeded, Address: at.address, Protocol: at.protocol, What: "authentication"})
+		s.exceeded(ctx, account.Nobody(), at, err)
 		return nil, err
 	}
 	login, err := a.verify(ctx, c)
@@ -207,6 +207,23 @@ func (s *Server) gobblerCaller(r *http.Request) (*account.Principal, error) {
 func (s *Server) denied(r *http.Request, who *account.Principal, what string) {
 	s.access.audit.Record(r.Context(), &audit.Event{
 		Kind: audit.Denial, Address: network(r.RemoteAddr), Protocol: "http", User: who.User, Credential: who.Credential, What: what,
+	})
+}
+
+// spend counts a message that a request is to publish, and refuses one too many.
+func (s *Server) spend(r *http.Request, who *account.Principal, m *parley.Message) error {
+	from := network(r.RemoteAddr)
+	err := s.access.rates.publishes(who, from, account.Publish, m.Topic, len(m.Body))
+	if err != nil {
+		s.exceeded(r.Context(), who, peer{from, "http"}, err)
+	}
+	return err
+}
+
+// exceeded notes that somebody did too much.
+func (s *Server) exceeded(ctx context.Context, who *account.Principal, at peer, err error) {
+	s.access.audit.Record(ctx, &audit.Event{
+		Kind: audit.Exceeded, Address: at.address, Protocol: at.protocol, User: who.User, Credential: who.Credential, What: err.Error(),
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/protocol/gobbler"
 	"github.com/parley-im/parley/internal/protocol/native"
@@ -134,6 +135,12 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 // request, its context and its buffers until the function that serves it returns.
 func (s *Server) admitted(w http.ResponseWriter, r *http.Request, begin func() func()) {
 	from := network(r.RemoteAddr)
+	if err := s.access.rates.arrives(from); err != nil {
+		s.exceeded(r.Context(), account.Nobody(), peer{from, "http"}, err)
+		s.count.refused("rate")
+		httpapi.FailText(w, r, s.logger, err)
+		return
+	}
 	if err := s.sessions.admit(from); err != nil {
 		s.refuse(w, err)
 		return

@@ -33,6 +33,15 @@ func (s *Server) Upgrade(ctx context.Context, begin func()) http.Handler {
 	}))
 }
 
+// TakenCredential is what is taken of a request, and what others see of it.
+func TakenCredential(r *http.Request) (kind account.CredentialKind, secret, user string, err error, seen *http.Request) {
+	takeCredential(http.HandlerFunc(func(_ http.ResponseWriter, inner *http.Request) {
+		c := credentialOf(inner)
+		kind, secret, user, err, seen = c.Kind, c.Secret, c.user, c.err, inner
+	})).ServeHTTP(nil, r)
+	return kind, secret, user, err, seen
+}
+
 // Connections is how many connections were admitted.
 func (s *Server) Connections() int { return s.sessions.connections() }
 

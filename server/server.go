@@ -106,7 +106,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.api = httpapi.New(httpapi.Config{
-		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()), Principal: s.restCaller, Denied: s.denied,
+		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()), Principal: s.restCaller, Denied: s.denied, Spend: s.spend,
 		Separate: s.admin != nil, Version: version, Arriving: s.arriving, AnswerBytes: s.cfg.Limits.PublishQueue,
 		Accounts: s.accountRoutes(),
 	})
