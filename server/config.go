@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 )
 
 // Config says how a server runs. Start from [Default] and change what differs;
@@ -13,6 +14,7 @@ import (
 type Config struct {
 	HTTP      HTTP
 	Titan     Titan
+	Access    Access
 	Storage   Storage
 	Limits    Limits
 	Retention []Retention
@@ -38,6 +40,10 @@ type HTTP struct {
 	// OpenToNetwork allows Listen to be wider than loopback although anybody
 	// who reaches it may then publish, read and connect without a credential.
 	OpenToNetwork bool
+	// PlainToNetwork allows Listen to be wider than loopback without TLS where
+	// clients are asked for credentials, which can then be read on the way unless
+	// a proxy has TLS.
+	PlainToNetwork bool
 	// Origins are the web origins, such as https://chat.example, whose pages
 	// may connect in addition to the server's own.
 	Origins []string
@@ -121,6 +127,20 @@ const (
 	GobblerDeployed   = "deployed"
 	GobblerDocumented = "documented"
 )
+
+// Access says who may do what, and how much.
+type Access struct {
+	// Required asks everybody for a credential, even where API keys are the only
+	// kind that there is.
+	Required bool
+	// Grants are what every user may do, besides what their credential and their
+	// record say.
+	Grants []account.Grant
+	// PerUser bounds the connections of one user who has authenticated.
+	PerUser int
+	// Rates bound how often things are done. All that are about something count.
+	Rates []RateLimit
+}
 
 // Storage says where messages are kept.
 type Storage struct {
@@ -214,7 +234,11 @@ func Default() Config {
 			PerAddress:      20_000,
 			WriteTimeout:    20 * time.Second,
 		},
-		Titan:   Titan{WebSocket: true, AckWait: 30 * time.Second, TestListen: "127.0.0.1:3001", DevastatorOrder: LittleEndian},
+		Titan: Titan{WebSocket: true, AckWait: 30 * time.Second, TestListen: "127.0.0.1:3001", DevastatorOrder: LittleEndian},
+		Access: Access{
+			PerUser: 1_000,
+			Rates:   []RateLimit{{What: doAuth, Of: ofAddress, Count: 100, Per: time.Second, Burst: 1_000}},
+		},
 		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
 		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
 		Log:     Log{Level: slog.LevelInfo, Format: LogAuto},

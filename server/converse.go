@@ -10,7 +10,9 @@ import (
 	"strconv"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/protocol/gobbler"
 	"github.com/parley-im/parley/internal/protocol/native"
@@ -28,8 +30,9 @@ const (
 type dialect struct {
 	name string
 	wire *wire.Config
-	// begin prepares the conversation of a request, or refuses it as invalid.
-	begin func(r *http.Request) (func(*wire.WebSocket) protocol.Conversation, error)
+	// begin prepares the conversation of a request by who, which is nobody as long
+	// as the client has to say who it is, or refuses it.
+	begin func(r *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error)
 }
 
 // nativeDialect speaks Parley's own protocol.
@@ -43,13 +46,14 @@ func (s *Server) nativeDialect() *dialect {
 		BatchMessages: s.broker.Limits().BatchMessages,
 		Idle:          idleTimeout,
 	}
-	begin := func(conn *wire.WebSocket) protocol.Conversation {
-		return protocol.Conversation{Conn: conn, Codec: native.New(conn, terms), Broker: s.broker}
-	}
 	return &dialect{
-		name:  nativeName,
-		wire:  s.wireConfig(frame),
-		begin: func(*http.Request) (func(*wire.WebSocket) protocol.Conversation, error) { return begin, nil },
+		name: nativeName,
+		wire: s.wireConfig(frame),
+		begin: func(_ *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
+			return func(conn *wire.WebSocket) protocol.Conversation {
+				return protocol.Conversation{Conn: conn, Codec: native.New(conn, terms), Broker: s.broker, Principal: who}
+			}, nil
+		},
 	}
 }
 
@@ -62,8 +66,14 @@ func (s *Server) gobblerDialect(spoken gobbler.Dialect) *dialect {
 	return &dialect{
 		name: gobblerName,
 		wire: config,
-		begin: func(r *http.Request) (func(*wire.WebSocket) protocol.Conversation, error) {
+		begin: func(r *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
+			if !who.Known() { // the protocol has no way to say it later
+				return nil, account.ErrUnknown
+			}
 			user, err := gobbler.UserID(r.RequestURI)
+			if err == nil {
+				who, err = gobbler.Caller(who, user)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -72,7 +82,7 @@ func (s *Server) gobblerDialect(spoken gobbler.Dialect) *dialect {
 				if !chosen {
 					d = spoken
 				}
-				return gobbler.Conversation(conn, s.broker, user, d)
+				return gobbler.Conversation(conn, s.broker, who, d)
 			}, nil
 		},
 	}
@@ -87,19 +97,33 @@ func (s *Server) wireConfig(maxFrame int) *wire.Config {
 // upgrade makes a conversation of an HTTP request. ctx is the conversation's.
 func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 	conns := s.conns(d.wire)
+	// What nobody has said who they are sends is not decompressed (S1), and a
+	// browser compresses everything once that is agreed to.
+	uncompressed := *d.wire
+	uncompressed.Compression = false
+	strangers := s.conns(&uncompressed)
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.admitted(w, r, func() func() {
-			begin, err := d.begin(r)
+			at := peer{network(r.RemoteAddr), d.name}
+			who, err := s.visitor(r, d.name, conns.Load())
+			var begin func(*wire.WebSocket) protocol.Conversation
+			if err == nil {
+				begin, err = d.begin(r, who)
+			}
 			if err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
+				s.turnAway(w, r, who, at, err)
 				return nil
 			}
-			conn, err := wire.Upgrade(w, r, conns.Load())
+			config := conns.Load()
+			if !who.Known() {
+				config = strangers.Load()
+			}
+			conn, err := wire.Upgrade(w, r, config)
 			if err != nil {
 				s.count.refused("upgrade")
 				return nil
 			}
-			return func() { s.converse(ctx, d.name, begin(conn)) }
+			return func() { s.converse(ctx, at, begin(conn)) }
 		})
 	}
 }
@@ -111,6 +135,12 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 // request, its context and its buffers until the function that serves it returns.
 func (s *Server) admitted(w http.ResponseWriter, r *http.Request, begin func() func()) {
 	from := network(r.RemoteAddr)
+	if err := s.access.rates.arrives(from); err != nil {
+		s.exceeded(r.Context(), account.Nobody(), peer{from, "http"}, err)
+		s.count.refused("rate")
+		httpapi.FailText(w, r, s.logger, err)
+		return
+	}
 	if err := s.sessions.admit(from); err != nil {
 		s.refuse(w, err)
 		return
@@ -154,10 +184,18 @@ func refusalOf(err error) string {
 
 // converse holds one conversation. A panic in it costs this connection alone:
 // the client learns that something broke, the log what.
-func (s *Server) converse(ctx context.Context, name string, c protocol.Conversation) {
+func (s *Server) converse(ctx context.Context, at peer, c protocol.Conversation) {
+	name := at.protocol
 	s.sessions.add(c.Conn, name)
 	defer s.sessions.remove(c.Conn)
-	err := protocol.Serve(ctx, c)
+	done, err := s.introduce(&c, at)
+	defer done()
+	if err != nil {
+		s.count.refused("user")
+		_ = c.Conn.Close(wire.CloseTryLater, err.Error()) // it is closed either way
+		return
+	}
+	err = protocol.Serve(ctx, c)
 	if p, ok := errors.AsType[*protocol.PanicError](err); ok {
 		s.panicked(ctx, p.Value, p.Stack)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/protocol/sse"
 	"github.com/parley-im/parley/internal/wire"
@@ -32,8 +33,9 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 			return
 		}
 		request, err := sse.Parse("/"+r.PathValue("topic"), r.URL.RawQuery, r.Header.Get("Last-Event-ID"), time.Now())
+		who := account.Nobody()
 		if err == nil {
-			err = request.Permit(account.Anyone(parley.Identity{})) // as a status, before the stream begins
+			who, err = s.listener(r, &request)
 		}
 		if err != nil {
 			httpapi.Fail(w, r, s.logger, err)
@@ -43,6 +45,7 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 			wire.SetEventStreamHeader(w.Header(), r)
 			return
 		}
+		at := peer{network(r.RemoteAddr), sseName} // the conversation does not keep the request
 		s.admitted(w, r, func() func() {
 			conn, err := wire.OpenEventStream(w, r, conns.Load())
 			if err != nil {
@@ -52,9 +55,30 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 				}
 				return nil
 			}
-			return func() { s.converse(ctx, sseName, sse.Conversation(conn, s.broker, request)) }
+			return func() {
+				c := sse.Conversation(conn, s.broker, request)
+				c.Principal = who
+				s.converse(ctx, at, c)
+			}
 		})
 	}
+}
+
+// listener is who asks for an event stream, who must be known and may have it: the
+// client learns that by the status.
+func (s *Server) listener(r *http.Request, request *broker.Subscribe) (*account.Principal, error) {
+	who, err := s.caller(r, sseName)
+	if err != nil {
+		return nil, err
+	}
+	if !who.Known() {
+		return nil, account.ErrUnknown
+	}
+	if err := request.Permit(who); err != nil {
+		s.denied(r, who, "subscribe "+string(request.Topic))
+		return nil, err
+	}
+	return who, nil
 }
 
 // accepts reports whether the lines of an Accept header (RFC 9110 section

@@ -3,10 +3,13 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/wire"
@@ -15,7 +18,7 @@ import (
 // Converse holds a conversation as one that came over HTTP.
 func (s *Server) Converse(ctx context.Context, c protocol.Conversation) {
 	c.Broker = s.broker
-	s.converse(ctx, "test", c)
+	s.converse(ctx, peer{protocol: "test"}, c)
 }
 
 // Upgrade answers requests with conversations that begin so, behind what all
@@ -23,11 +26,20 @@ func (s *Server) Converse(ctx context.Context, c protocol.Conversation) {
 func (s *Server) Upgrade(ctx context.Context, begin func()) http.Handler {
 	return s.guard(s.policy.CheckHost, s.upgrade(ctx, &dialect{
 		name: "test", wire: s.wireConfig(0),
-		begin: func(*http.Request) (func(*wire.WebSocket) protocol.Conversation, error) {
+		begin: func(*http.Request, *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
 			begin()
-			return nil, errors.New("none")
+			return nil, fmt.Errorf("none: %w", parley.ErrInvalid)
 		},
 	}))
+}
+
+// TakenCredential is what is taken of a request, and what others see of it.
+func TakenCredential(r *http.Request) (kind account.CredentialKind, secret, user string, err error, seen *http.Request) {
+	takeCredential(http.HandlerFunc(func(_ http.ResponseWriter, inner *http.Request) {
+		c := credentialOf(inner)
+		kind, secret, user, err, seen = c.Kind, c.Secret, c.user, c.err, inner
+	})).ServeHTTP(nil, r)
+	return kind, secret, user, err, seen
 }
 
 // Connections is how many connections were admitted.

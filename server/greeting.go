@@ -35,7 +35,12 @@ const defaultURL = "http://127.0.0.1:8080"
 // announce tells the log.
 func (s *Server) announce(ctx context.Context) {
 	s.logger.InfoContext(ctx, "serving", "url", s.URL(), "version", version, "store", s.describeStore(), "retention", s.describeRetention())
-	s.logger.WarnContext(ctx, "open mode", "open", s.describeOpenness())
+	if s.access.open() {
+		s.logger.WarnContext(ctx, "open mode", "open", s.describeOpenness())
+	}
+	if s.plainToNetwork() {
+		s.logger.WarnContext(ctx, "credentials can be read on the way to this server, unless a proxy before it has TLS", "address", s.plain.Addr().String())
+	}
 	if os.Geteuid() == 0 {
 		s.logger.WarnContext(ctx, "running as root, which the server does not need: a user of its own could do less harm")
 	}
@@ -82,6 +87,9 @@ func (s *Server) describeAdmin() string {
 }
 
 func (s *Server) describeOpenness() string {
+	if !s.access.open() {
+		return "no: every client is asked for a credential"
+	}
 	if s.cfg.HTTP.OpenToNetwork {
 		return "NO AUTHENTICATION: anybody who reaches " + s.Addr().String() + " may publish and read everything"
 	}

@@ -31,7 +31,7 @@ func (s *Server) newHTTP(admits admission, routes http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // a WebSocket needs HTTP/1.1
 	return &http.Server{
-		Handler:           s.guard(admits.CheckHost, sameOrigin(admits, routes)),
+		Handler:           takeCredential(s.guard(admits.CheckHost, sameOrigin(admits, routes))),
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -86,13 +86,18 @@ func (s *Server) guard(checkHost func(string) error, next http.Handler) http.Han
 	})
 }
 
-// local serves programs on this machine only. A request that a proxy passed on
-// is not from this machine, whatever its address says.
-func local(next http.Handler) http.Handler {
+// local reports whether a request comes from a program on this machine. One that
+// a proxy passed on does not, whatever its address says.
+func local(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	addr, err2 := netip.ParseAddr(host)
+	return err == nil && err2 == nil && addr.Unmap().IsLoopback() && !forwarded(r.Header)
+}
+
+// onlyHere serves programs on this machine only.
+func onlyHere(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		addr, err2 := netip.ParseAddr(host)
-		if err != nil || err2 != nil || !addr.Unmap().IsLoopback() || forwarded(r.Header) {
+		if !local(r) {
 			http.Error(w, "only for this machine", http.StatusForbidden)
 			return
 		}

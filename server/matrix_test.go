@@ -24,6 +24,8 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 		"NUMBER":    {"11", "12"},
 		"SIZE":      {"2MiB", "4MiB"},
 		"DURATION":  {"5s", "1m30s"},
+		"GRANT":     {"publish,history:/a/*", "all:/users/{user}"},
+		"RATE":      {"publish/user=10/s:50", "send-bytes/address=1GiB/d"},
 		"RULE":      {"a=age:1h30m", "b=bytes:1GiB,messages:7"},
 	}
 	if pair, ok := byKey[s.Key]; ok {

@@ -13,7 +13,8 @@ import (
 
 // What an operator asks, and the metrics that answer:
 //
-//	is it well?            ready, open_to_network, admin_open_to_network, panics_total, failed_messages_total, build_info
+//	who is refused?        audit_events_total, audit_suppressed_total
+//	is it well?            ready, open_to_network, plain_to_network, admin_open_to_network, panics_total, failed_messages_total, build_info
 //	who is connected?      connections, sessions, subscriptions, sessions_closed_total, connections_refused_total
 //	what is it doing?      received_messages_total = published_… + duplicate_… + conflicting_… + refused_… +
 //	                       storage_full_… + failed_… + invalid_…; delivered_messages_total, replays_total
@@ -34,6 +35,8 @@ type snapshot struct {
 	refusals  map[string]int64
 	farewells map[string]int64
 	conns     map[string]int
+	// audited and suppressed are the audit log's counts, by kind.
+	audited, suppressed map[string]int64
 }
 
 // metric is one value, or one for each value of a label, of a snapshot.
@@ -79,6 +82,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s := c.server
 	now := &snapshot{server: s, broker: s.broker.Stats(), store: s.store.Stats(), conns: s.sessions.count()}
 	now.refusals, now.farewells = s.count.snapshot()
+	now.audited, now.suppressed = s.access.audit.Counts()
 	now.space, _ = s.store.Space()
 	for _, m := range c.metrics {
 		if m.by == nil {
@@ -140,7 +144,13 @@ func edgeMetrics() []metric {
 		},
 		gauge("ready", "1 while clients are served.", func(s *snapshot) float64 { return flag(s.server.ready.Load()) }),
 		gauge("open_to_network", "1 when anybody on the network may use the server without authentication.",
-			func(s *snapshot) float64 { return flag(s.server.cfg.HTTP.OpenToNetwork) }),
+			func(s *snapshot) float64 { return flag(s.server.cfg.HTTP.OpenToNetwork && s.server.access.open()) }),
+		gauge("plain_to_network", "1 when credentials can be read on the way, unless a proxy has TLS.",
+			func(s *snapshot) float64 { return flag(s.server.plainToNetwork()) }),
+		labelled(prometheus.CounterValue, "audit_events_total", "Credentials that were accepted and refused, requests that were refused, and operators' deeds.", "kind",
+			func(s *snapshot) map[string]int64 { return s.audited }),
+		labelled(prometheus.CounterValue, "audit_suppressed_total", "Of them, those that were not logged, because there were too many.", "kind",
+			func(s *snapshot) map[string]int64 { return s.suppressed }),
 		gauge("admin_open_to_network", "1 when anybody on the network may look at everything and purge without authentication.",
 			func(s *snapshot) float64 { return flag(s.server.cfg.HTTP.AdminOpen && s.server.admin != nil) }),
 		labelled(prometheus.GaugeValue, "connections", "Open connections.", "protocol",

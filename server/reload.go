@@ -16,7 +16,7 @@ import (
 // reloadedKeys are the settings that Reload applies to a running server.
 func reloadedKeys() []string {
 	return []string{
-		"log", "retention", "allow-origin", "max-connections", "max-connections-per-ip", "write-timeout", "drain-timeout",
+		"log", "retention", "allow-origin", "max-connections", "max-connections-per-ip", "max-connections-per-user", "rate", "write-timeout", "drain-timeout",
 	}
 }
 
@@ -84,6 +84,7 @@ func (s *Server) Reload(cfg Config) (Changes, error) {
 	}
 	s.broker.SetRetention(rulesOf(next.Retention))
 	s.sessions.limit(next.HTTP.Connections, next.HTTP.PerAddress)
+	s.access.limit(&next.Access)
 	for _, l := range s.live.limiters {
 		l.Set(aboveLimit(next.HTTP.Connections), aboveLimit(next.HTTP.PerAddress))
 	}
@@ -136,7 +137,7 @@ func (s *Server) current(c *wire.Config) *wire.Config {
 
 // policyOf says who may connect.
 func policyOf(c *Config) (*wire.Policy, error) {
-	admitted := &wire.Policy{Open: !c.HTTP.OpenToNetwork}
+	admitted := &wire.Policy{Open: !c.HTTP.OpenToNetwork && !c.authenticates()}
 	for _, text := range c.HTTP.Origins {
 		origin, err := wire.ParseOrigin(text)
 		if err != nil {

@@ -25,9 +25,6 @@ const (
 // guard decides who may call a route.
 type guard func(http.Handler) http.Handler
 
-// everybody is the guard of a listener that only those reach who may.
-func everybody(next http.Handler) http.Handler { return next }
-
 // routes are those of the clients' listener. What is an operator's business is
 // there too, for programs on this machine, unless it has a listener of its own.
 // ctx is that of the conversations.
@@ -37,7 +34,7 @@ func (s *Server) routes(ctx context.Context) http.Handler {
 	s.probeRoutes(mux)
 	mux.HandleFunc("/{$}", welcome)
 	if s.cfg.HTTP.Admin == "" {
-		s.adminRoutes(mux, local)
+		s.adminRoutes(mux, s.operators(local))
 	}
 	return s.gobblerAPI().Before(s.titanBeside(ctx, mux, httpapi.Strict(mux)))
 }
@@ -55,7 +52,7 @@ func welcome(w http.ResponseWriter, r *http.Request) {
 
 // gobblerAPI has the Gobbler server's HTTP routes.
 func (s *Server) gobblerAPI() *gobbler.API {
-	return &gobbler.API{Broker: s.broker, Arriving: s.arriving, Logger: s.logger}
+	return &gobbler.API{Broker: s.broker, Arriving: s.arriving, Logger: s.logger, Principal: s.gobblerCaller, Denied: s.denied, Spend: s.spend}
 }
 
 // redirectRoutes lead from plain HTTP to TLS; only the probes of load balancers
@@ -83,7 +80,7 @@ func (s *Server) redirectRoutes() http.Handler {
 func (s *Server) operatorRoutes() http.Handler {
 	mux := http.NewServeMux()
 	s.probeRoutes(mux)
-	s.adminRoutes(mux, everybody)
+	s.adminRoutes(mux, s.operators(anywhere))
 	mux.HandleFunc("/{$}", welcome)
 	return httpapi.Strict(mux)
 }

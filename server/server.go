@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/audit"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
 	"github.com/parley-im/parley/internal/httpapi"
@@ -47,6 +48,7 @@ type Server struct {
 	api              *httpapi.API
 	keeper           wire.Keeper
 	policy           policy
+	access           access
 	sessions         *sessions
 	talks            sync.WaitGroup // one for each conversation
 	count            counters
@@ -74,6 +76,8 @@ func New(cfg Config) (*Server, error) {
 		sessions: newSessions(cfg.HTTP.Connections, cfg.HTTP.PerAddress),
 	}
 	s.toggles.logger = s.logger
+	s.access.audit = audit.New(s.logger)
+	s.access.limit(&cfg.Access)
 	s.live.config.Store(&cfg)
 	admitted, err := policyOf(&cfg)
 	if err != nil {
@@ -114,7 +118,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.api = httpapi.New(httpapi.Config{
-		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()),
+		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()), Principal: s.restCaller, Denied: s.denied, Spend: s.spend,
 		Separate: s.admin != nil, Version: version, Arriving: s.arriving, AnswerBytes: s.cfg.Limits.PublishQueue,
 		Accounts: s.accountRoutes(),
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 )
 
 // Bounds of settings that the server could not work beyond.
@@ -19,6 +20,7 @@ const (
 func Settings() []Setting {
 	settings := slices.Concat(
 		grouped("Network", slices.Concat(httpSettings(), titanSettings())),
+		grouped("Access", accessSettings()),
 		grouped("Store", storeSettings()),
 		grouped("Running", runSettings()),
 		absentSettings(),
@@ -57,6 +59,8 @@ func httpSettings() []Setting {
 			func(c *Config) *string { return &c.HTTP.TLS.Key }),
 		toggle("open-to-network", "listen beyond loopback although anybody who reaches the server may publish and read",
 			func(c *Config) *bool { return &c.HTTP.OpenToNetwork }),
+		toggle("plain-to-network", "with authentication, listen beyond loopback without TLS although credentials can be read on the way; for servers behind a proxy that has TLS",
+			func(c *Config) *bool { return &c.HTTP.PlainToNetwork }),
 		list("allow-origin", "web origin whose pages may connect, besides the server's own", origin(),
 			func(c *Config) *[]string { return &c.HTTP.Origins }),
 		toggle("ws", "serve the Gobbler protocol over WebSocket",
@@ -108,6 +112,28 @@ func titanSettings() []Setting {
 			func(c *Config) *string { return &c.Titan.DevastatorCA }),
 		one("devastator-byte-order", "order of the bytes of a frame's length there", choice(LittleEndian, BigEndian),
 			func(c *Config) *string { return &c.Titan.DevastatorOrder }),
+	}
+}
+
+func accessSettings() []Setting {
+	return []Setting{
+		toggle("auth", "ask everybody for a credential; a key for tokens, an issuer or a CA asks too, so this is for servers that have API keys only",
+			func(c *Config) *bool { return &c.Access.Required }),
+		list("grant", "what every user may do", grant(),
+			func(c *Config) *[]account.Grant { return &c.Access.Grants }),
+		one("max-connections-per-user", "most connections at a time of one user who has authenticated", count(1, maxConnections),
+			func(c *Config) *int { return &c.Access.PerUser }),
+		list("rate", "how often something may be done; past it clients are told when to try again", rateLimit(),
+			func(c *Config) *[]RateLimit { return &c.Access.Rates }),
+	}
+}
+
+// grant is operations on a topic.
+func grant() kind[account.Grant] {
+	return kind[account.Grant]{
+		value: "GRANT", allowed: "OPERATION,…:TOPIC, where OPERATION is publish, subscribe, history, presence, send, admin or all, and TOPIC may have * for a segment " +
+			"and {user} for the user's own, such as all:/chat/* or publish,history:/users/{user}",
+		parse: account.ParseGrant, format: account.Grant.String,
 	}
 }
 

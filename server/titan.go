@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -104,7 +105,8 @@ func (s *Server) titanFrameBytes() int {
 	return max(titanFrame, twice*int(s.cfg.Limits.Message)+64<<10)
 }
 
-// titanDialect speaks Titan's protocol with whom verify knows.
+// titanDialect speaks Titan's protocol with whom verify knows; nil is whom the
+// server knows.
 func (s *Server) titanDialect(verify verifier) *dialect {
 	config := s.wireConfig(s.titanFrameBytes())
 	config.Compression = false // its server never agreed to any
@@ -116,15 +118,19 @@ func (s *Server) titanDialect(verify verifier) *dialect {
 		config.Origins = []wire.Origin{local}
 	}
 	terms := s.titanTerms(titan.Titan)
-	begin := func(conn *wire.WebSocket) protocol.Conversation {
-		c := titan.Conversation(conn, s.broker, terms, account.Nobody())
-		c.Authenticate, c.Protocol = verify, titanName
-		return c
-	}
 	return &dialect{
-		name:  titanName,
-		wire:  config,
-		begin: func(*http.Request) (func(*wire.WebSocket) protocol.Conversation, error) { return begin, nil },
+		name: titanName,
+		wire: config,
+		begin: func(_ *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
+			if who.User == "" { // its clients always say who they are
+				who = account.Nobody()
+			}
+			return func(conn *wire.WebSocket) protocol.Conversation {
+				c := titan.Conversation(conn, s.broker, terms, who)
+				c.Authenticate = verify
+				return c
+			}, nil
+		},
 	}
 }
 
@@ -135,7 +141,7 @@ func (s *Server) titanBeside(ctx context.Context, mux *http.ServeMux, next http.
 	if !s.cfg.Titan.WebSocket {
 		return next
 	}
-	serve := s.upgrade(ctx, s.titanDialect(s.verify))
+	serve := s.upgrade(ctx, s.titanDialect(nil))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if wire.IsUpgrade(r) {
 			if _, pattern := mux.Handler(r); pattern == "" || pattern == "/{$}" {
@@ -151,7 +157,7 @@ func (s *Server) titanBeside(ctx context.Context, mux *http.ServeMux, next http.
 func (s *Server) serveTitan(ctx context.Context, serving *errgroup.Group, share int) {
 	if s.titanTest != nil {
 		nothing := http.NewServeMux()
-		nothing.Handle("GET "+varsPath, local(http.HandlerFunc(s.vars)))
+		nothing.Handle("GET "+varsPath, s.operators(local)(http.HandlerFunc(s.vars)))
 		serve := s.upgrade(context.WithoutCancel(ctx), s.titanDialect(s.verifyTest))
 		routes := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if wire.IsUpgrade(r) {
@@ -259,20 +265,19 @@ func (s *Server) greetDevastator(ctx context.Context, conn *wire.Length, terms t
 	}
 	s.talks.Go(func() {
 		defer s.sessions.leave(from)
-		c := titan.Conversation(conn, s.broker, terms, s.holder(ctx, state.PeerCertificates))
-		c.Authenticate, c.Protocol = s.verifyDevastator, devastatorName
-		s.converse(context.WithoutCancel(ctx), devastatorName, c)
+		c := titan.Conversation(conn, s.broker, terms, s.holder(ctx, from, state.PeerCertificates))
+		s.converse(context.WithoutCancel(ctx), peer{from, devastatorName}, c)
 	})
 }
 
 // holder is who has shown a certificate, which the handshake has verified; nobody
 // when there is none, or it is not accepted any more: then the client is told as
 // soon as it asks for something.
-func (s *Server) holder(ctx context.Context, chain []*x509.Certificate) *account.Principal {
+func (s *Server) holder(ctx context.Context, from netip.Addr, chain []*x509.Certificate) *account.Principal {
 	if len(chain) == 0 {
 		return account.Nobody()
 	}
-	login, err := s.verifyDevastator(ctx, account.Credential{Kind: account.Certificate, Certificate: chain[0].Raw})
+	login, err := s.authenticate(ctx, peer{from, devastatorName}, account.Credential{Kind: account.Certificate, Certificate: chain[0].Raw})
 	if err != nil {
 		return account.Nobody()
 	}

@@ -14,7 +14,3 @@ func (s *Server) verify(context.Context, account.Credential) (*account.Login, er
 func (s *Server) verifyTest(ctx context.Context, c account.Credential) (*account.Login, error) {
 	return s.verify(ctx, c)
 }
-
-func (s *Server) verifyDevastator(ctx context.Context, c account.Credential) (*account.Login, error) {
-	return s.verify(ctx, c)
-}

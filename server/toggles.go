@@ -41,7 +41,7 @@ func (t *toggles) register(name string, part toggled) {
 // and for no page.
 func (t *toggles) routes(mux *http.ServeMux, path string, may guard) {
 	mux.Handle("POST "+path, may(t))
-	mux.Handle("GET "+path, may(local(noPage(t))))
+	mux.Handle("GET "+path, may(onlyHere(noPage(t))))
 }
 
 // noPage refuses a GET that a page of another origin has made, as is done anyway

@@ -73,10 +73,16 @@ func (c *Config) listenFaults(add func(key, problem string)) {
 	const anybody = " is wider than loopback, and without authentication anybody who reaches it may publish and read everything; " +
 		"allowed: a loopback address such as 127.0.0.1:8080, or the same with --open-to-network " +
 		"(in a container PARLEY_OPEN_TO_NETWORK=true, and publish the port on 127.0.0.1 only)"
-	if h.TLS.Listen == "" && h.Listen != "" && !h.OpenToNetwork && !loopback(h.Listen) {
+	const readable = " is wider than loopback, and without TLS credentials and messages can be read on the way; " +
+		"allowed: --https with a certificate, or --plain-to-network behind a proxy that has one"
+	wide := h.TLS.Listen == "" && h.Listen != "" && !loopback(h.Listen)
+	switch {
+	case wide && !h.OpenToNetwork && !c.authenticates():
 		add("http", quote(h.Listen)+anybody)
+	case wide && !h.OpenToNetwork && !h.PlainToNetwork:
+		add("http", quote(h.Listen)+readable)
 	}
-	if h.TLS.Listen != "" && !h.OpenToNetwork && !loopback(h.TLS.Listen) {
+	if h.TLS.Listen != "" && !h.OpenToNetwork && !c.authenticates() && !loopback(h.TLS.Listen) {
 		add("https", quote(h.TLS.Listen)+anybody)
 	}
 	if h.Admin != "" && !h.AdminOpen && !loopback(h.Admin) {

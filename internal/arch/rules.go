@@ -12,13 +12,15 @@ type rule struct {
 // here, and with it a thought about its place in docs/architecture.
 func packages() map[string]rule {
 	core := []string{".", "internal/backend"}
-	protocol := []string{".", "internal/backend", "internal/account", "internal/broker", "internal/wire"}
+	protocol := []string{".", "internal/backend", "internal/account", "internal/broker", "internal/limit", "internal/wire"}
 	codec := append([]string{"internal/protocol", "internal/protocol/jsonrpc", "internal/protocol/jsonform"}, protocol...)
 	return map[string]rule{
 		// The vocabulary and the core: no technology.
 		".":                {tests: []string{"client", "server"}},
 		"internal/backend": {imports: []string{"."}},
 		"internal/clock":   {},
+		"internal/limit":   {imports: []string{"."}},
+		"internal/audit":   {imports: []string{"internal/limit"}},
 		"internal/account": {imports: append([]string{"internal/clock"}, core...)},
 		"internal/broker":  {imports: append([]string{"internal/clock", "internal/account"}, core...)},
 
@@ -30,7 +32,7 @@ func packages() map[string]rule {
 		"internal/wire":                  {imports: []string{"."}},
 		"internal/protocol":              {imports: protocol},
 		"internal/protocol/jsonrpc":      {imports: []string{"."}},
-		"internal/protocol/jsonform":     {imports: []string{".", "internal/backend", "internal/broker", "internal/protocol/jsonrpc"}},
+		"internal/protocol/jsonform":     {imports: []string{".", "internal/backend", "internal/broker", "internal/limit", "internal/protocol/jsonrpc"}},
 		"internal/protocol/native":       {imports: codec},
 		"internal/protocol/gobbler":      {imports: codec},
 		"internal/protocol/titan":        {imports: codec},
@@ -38,7 +40,7 @@ func packages() map[string]rule {
 		"internal/protocol/sse":          {imports: append([]string{"internal/units"}, codec...)},
 		"internal/protocol/protocoltest": {imports: codec},
 		"internal/httpapi": {imports: []string{
-			".", "internal/backend", "internal/account", "internal/broker", "internal/protocol/jsonrpc", "internal/protocol/jsonform", "internal/units",
+			".", "internal/backend", "internal/account", "internal/broker", "internal/limit", "internal/protocol/jsonrpc", "internal/protocol/jsonform", "internal/units",
 		}},
 		"internal/units": {},
 		"internal/auth":  {imports: append([]string{"internal/account", "internal/clock"}, core...)},
@@ -46,7 +48,7 @@ func packages() map[string]rule {
 		// The composition root, and the programs.
 		"server": {
 			imports: []string{
-				".", "internal/backend", "internal/account", "internal/auth", "internal/broker", "internal/clock", "internal/backend/pebble", "internal/backend/local", "internal/wire",
+				".", "internal/backend", "internal/account", "internal/audit", "internal/auth", "internal/broker", "internal/clock", "internal/limit", "internal/backend/pebble", "internal/backend/local", "internal/wire",
 				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/titan", "internal/protocol/sse", "internal/httpapi", "internal/units",
 			},
 			tests: []string{"client"},

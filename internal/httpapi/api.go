@@ -27,6 +27,15 @@ type Config struct {
 	// Admit tells whether the page that a request comes from may use the API,
 	// by the request's Origin; the error wraps parley.ErrForbidden.
 	Admit func(*http.Request) error
+	// Principal is who makes a request; the error says that the credential is not
+	// accepted. Nil is anyone. What a credential looks like is not this package's
+	// business, and it is not in the request any more.
+	Principal func(*http.Request) (*account.Principal, error)
+	// Denied, unless it is nil, is told what somebody may not do.
+	Denied func(r *http.Request, who *account.Principal, what string)
+	// Spend, unless it is nil, counts a message that is to be published, and
+	// refuses one too many.
+	Spend func(r *http.Request, who *account.Principal, m *parley.Message) error
 	// Subscribe follows a topic as server-sent events, at
 	// /v1/subscribe/{topic...}; nil leaves that route out.
 	Subscribe http.Handler
@@ -72,8 +81,21 @@ func (a *API) Register(mux *http.ServeMux) {
 		if rt.audience == operators {
 			return nil
 		}
-		return a.serve(rt)
+		return a.serve(rt, a.caller)
 	})
+}
+
+// caller is who makes a request of a client.
+func (a *API) caller(r *http.Request) (*account.Principal, error) {
+	if a.cfg.Principal == nil {
+		return account.Anyone(parley.Identity{}), nil
+	}
+	return a.cfg.Principal(r)
+}
+
+// operator is who makes a request that a guard, or the listener, has let through.
+func operator(*http.Request) (*account.Principal, error) {
+	return account.Anyone(parley.Identity{}), nil
 }
 
 // RegisterOperator adds the operators' routes to mux, each wrapped by guard,
@@ -85,9 +107,9 @@ func (a *API) RegisterOperator(mux *http.ServeMux, guard func(http.Handler) http
 	serve := func(rt *route) http.Handler {
 		switch {
 		case rt.audience == operators:
-			return guard(protect.Handler(a.serve(rt)))
+			return guard(protect.Handler(a.serve(rt, operator)))
 		case rt.audience == everybody && a.cfg.Separate:
-			return a.serve(rt)
+			return a.serve(rt, operator)
 		}
 		return nil
 	}
@@ -148,15 +170,19 @@ func (a *API) otherMethod(allowed []string) http.Handler {
 	})
 }
 
-// serve is the handler of one route.
-func (a *API) serve(rt *route) http.Handler {
+// serve is the handler of one route; caller tells who makes a request.
+func (a *API) serve(rt *route, caller func(*http.Request) (*account.Principal, error)) http.Handler {
 	if rt.handler != nil {
 		return rt.handler
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 		defer cancel()
+		who := account.Nobody()
 		err := a.share(w, r)
+		if err == nil && !rt.public {
+			who, err = a.known(caller, r)
+		}
 		var query map[string]string
 		if err == nil {
 			if query, err = rt.query(r.URL.RawQuery); err != nil && rt.publishes {
@@ -164,7 +190,10 @@ func (a *API) serve(rt *route) http.Handler {
 			}
 		}
 		if err == nil {
-			err = rt.serve(w, &request{Request: r.WithContext(ctx), query: query})
+			err = rt.serve(w, &request{Request: r.WithContext(ctx), query: query, who: who})
+		}
+		if errors.Is(err, parley.ErrForbidden) {
+			a.denied(r, who, rt.id+" "+r.URL.Path)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("this takes longer than %v: %w", requestTimeout, parley.ErrUnavailable)
@@ -180,15 +209,34 @@ type request struct {
 	*http.Request
 
 	query map[string]string
+	who   *account.Principal
 }
+
+// principal is who asks; never nobody, but for what is everybody's.
+func (r *request) principal() *account.Principal { return r.who }
 
 // topic is the topic that the path names.
 func (r *request) topic() (parley.Topic, error) {
 	return parley.ParseTopic("/" + r.PathValue("topic"))
 }
 
-// principal is who asks: nobody is asked for a credential yet.
-func (r *request) principal() *account.Principal { return account.Anyone(parley.Identity{}) }
+// known is who makes a request, which must be somebody.
+func (a *API) known(caller func(*http.Request) (*account.Principal, error), r *http.Request) (*account.Principal, error) {
+	who, err := caller(r)
+	switch {
+	case err != nil:
+		return account.Nobody(), err
+	case !who.Known():
+		return who, account.ErrUnknown
+	}
+	return who, nil
+}
+
+func (a *API) denied(r *http.Request, who *account.Principal, what string) {
+	if a.cfg.Denied != nil {
+		a.cfg.Denied(r, who, what)
+	}
+}
 
 // brokenBody is the error of a body that could not be read, in the client's
 // terms.

@@ -27,10 +27,17 @@ func (a *API) describe() []byte {
 			"description": "Publish and read messages over HTTP. A topic in a path keeps its slashes, `/v1/messages/orders/eu`, or has them as `%2F`. " +
 				"Errors are problem details (RFC 9457) whose `code` never changes its meaning; those with `retry` may be repeated, after `Retry-After`.",
 		},
-		"servers":    []any{object{"url": "/"}},
-		"tags":       tags(),
-		"paths":      paths,
-		"components": object{"schemas": a.schemas(), "responses": object{"Problem": problemResponse("Something is wrong.")}},
+		"servers": []any{object{"url": "/"}},
+		"tags":    tags(),
+		"paths":   paths,
+		"components": object{
+			"schemas": a.schemas(), "responses": object{"Problem": problemResponse("Something is wrong.")},
+			"securitySchemes": object{
+				"bearer": object{"type": "http", "scheme": "bearer", "description": "A token (JWT) or an API key."},
+				"basic":  object{"type": "http", "scheme": "basic", "description": "Any user name of the key's, or none, and an API key as the password. Not for pages."},
+				"query":  object{"type": "apiKey", "in": "query", "name": "access_token", "description": "The same as bearer, for clients that cannot send a header."},
+			},
+		},
 	}
 	p, err := json.MarshalIndent(document, "", " ")
 	if err != nil {
@@ -81,6 +88,11 @@ func (rt *route) operation() object {
 		"503":                          problemResponse("Not now: the same request may succeed later."),
 		"default":                      object{"$ref": "#/components/responses/Problem"},
 	}
+	if !rt.public {
+		responses["401"] = problemResponse("There is no credential, or it is not accepted. Without authentication in the server nobody is asked.")
+		responses["403"] = problemResponse("Who asks may not do this.")
+		responses["429"] = problemResponse("Too much of it: again after `Retry-After`.")
+	}
 	if rt.id == "publish" || rt.id == "publishBatch" {
 		responses["200"] = (&answer{text: "They are stored, or were by an earlier request.", content: rt.answer.content, headers: rt.answer.headers}).describe()
 		responses["201"] = (&answer{text: "A single message is stored.", content: outcomeOnly(), headers: []param{locationHeader()}}).describe()
@@ -89,6 +101,9 @@ func (rt *route) operation() object {
 		responses[strconv.Itoa(status)] = problemResponse(http.StatusText(status) + ".")
 	}
 	o := object{"operationId": rt.id, "summary": rt.summary, "tags": []any{rt.tag()}, "responses": responses}
+	if !rt.public { // or none, where the server asks for none
+		o["security"] = []any{object{"bearer": []any{}}, object{"basic": []any{}}, object{"query": []any{}}, object{}}
+	}
 	if rt.text != "" {
 		o["description"] = rt.text
 	}

@@ -22,7 +22,7 @@ func (a *API) share(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	h.Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
-	h.Set("Access-Control-Expose-Headers", "Content-Location, ETag, Link, Location, Retry-After, Parley-Time, Parley-Id")
+	h.Set("Access-Control-Expose-Headers", "Content-Location, ETag, Link, Location, Retry-After, WWW-Authenticate, Parley-Time, Parley-Id")
 	return nil
 }
 
@@ -49,7 +49,7 @@ func plainNames(s string) bool {
 	for name := range strings.SplitSeq(s, ",") {
 		name = strings.ToLower(strings.TrimSpace(name))
 		switch name {
-		case "accept", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id", "range":
+		case "accept", "authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id", "range":
 			continue
 		}
 		rest, ours := strings.CutPrefix(name, "parley-header-")

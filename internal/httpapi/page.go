@@ -20,7 +20,7 @@ var (
 // page is the route of one file of the page.
 func page(path, id, summary, mediaType, file string) route {
 	return route{
-		method: http.MethodGet, path: path, audience: everybody, id: id, summary: summary,
+		method: http.MethodGet, path: path, audience: everybody, public: true, id: id, summary: summary,
 		answer: answer{http.StatusOK, "The file.", nil, []content{{mediaType, text(), nil}}},
 		serve: func(w http.ResponseWriter, _ *request) error {
 			plain(w, mediaType)

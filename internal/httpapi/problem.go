@@ -22,8 +22,10 @@ type Problem struct {
 	Code string `json:"code"`
 	// Detail is for people.
 	Detail string `json:"detail,omitempty"`
-	// Retry says that the same request may succeed later.
-	Retry bool `json:"retry,omitempty"`
+	// Retry says that the same request may succeed later, and RetryMS in how many
+	// milliseconds, where that is known.
+	Retry   bool  `json:"retry,omitempty"`
+	RetryMS int64 `json:"retry_ms,omitempty"`
 	// Results says what became of each message of a batch.
 	Results []Outcome `json:"results,omitempty"`
 }
@@ -116,7 +118,10 @@ func statusOf(kind string) int {
 // about its own mistakes, nothing about the server's.
 func translate(err error) Problem {
 	f := jsonform.Explain(err)
-	p := Problem{Status: statusOf(f.Kind), Kind: f.Kind, Code: f.Code, Detail: f.Message, Retry: f.Retry()}
+	p := Problem{Status: statusOf(f.Kind), Kind: f.Kind, Code: f.Code, Detail: f.Message, Retry: f.Retry(), RetryMS: f.After.Milliseconds()}
+	if f.After > 0 {
+		p.Status = http.StatusTooManyRequests
+	}
 	if e, ok := err.(*statusError); ok { //nolint:errorlint // one that is wrapped has become part of something else
 		p.Status, p.Kind, p.Code, p.Detail = e.status, e.kind(), e.code(), e.detail
 	}
@@ -147,10 +152,34 @@ func Fail(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error
 
 // write answers with p.
 func (p *Problem) write(w http.ResponseWriter) {
-	if p.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
+	p.headers(w.Header())
 	send(w, p.Status, "application/problem+json", p)
+}
+
+// headers sets what an answer says beside its status: when to come again, or how
+// to authenticate.
+func (p *Problem) headers(h http.Header) {
+	switch p.Status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		h.Set("Retry-After", strconv.FormatInt(max(1, (p.RetryMS+999)/1000), 10))
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", `Bearer realm="parley"`)
+	}
+}
+
+// FailText is Fail, but for clients that read text. It returns the status.
+func FailText(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error) int {
+	p := translate(err)
+	if p.Status == http.StatusInternalServerError {
+		logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	p.headers(w.Header())
+	text := p.Detail
+	if text == "" {
+		text = p.Title
+	}
+	http.Error(w, text, p.Status)
+	return p.Status
 }
 
 // CrossOrigin refuses what a page of another origin asks for.

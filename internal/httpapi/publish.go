@@ -3,6 +3,7 @@ package httpapi
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -103,6 +104,9 @@ func producerOf(r *request) (string, error) {
 	case given && keyed:
 		return "", invalid("either producer or Idempotency-Key")
 	case keyed:
+		if user := r.principal().User; user != "" { // a user's keys are nobody else's, and tell nobody else anything
+			key = user + "\x00" + key
+		}
 		sum := sha256.Sum256([]byte(key))
 		return hex.EncodeToString(sum[:producerDigits/2]), nil
 	case given:
@@ -185,6 +189,11 @@ func headersOf(h http.Header) (map[string]string, error) {
 
 // store publishes messages and answers with what became of them.
 func (a *API) store(w http.ResponseWriter, r *request, messages []broker.Publication, batch bool) error {
+	for i := range messages {
+		if m := &messages[i]; a.cfg.Spend != nil {
+			m.Result.Err = a.cfg.Spend(r.Request, r.principal(), &m.Message)
+		}
+	}
 	if err := a.cfg.Broker.Publish(r.Context(), r.principal(), &broker.Publish{Messages: messages}); err != nil {
 		if r.Context().Err() != nil {
 			return fmt.Errorf("storing takes too long, it may or may not happen: %w", parley.ErrUnavailable)
@@ -192,6 +201,11 @@ func (a *API) store(w http.ResponseWriter, r *request, messages []broker.Publica
 		return err
 	}
 	if batch {
+		for i := range messages {
+			if errors.Is(messages[i].Result.Err, parley.ErrForbidden) {
+				a.denied(r.Request, r.principal(), "publish "+string(messages[i].Message.Topic))
+			}
+		}
 		return answerBatch(w, messages)
 	}
 	m := &messages[0]

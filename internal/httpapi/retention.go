@@ -59,6 +59,9 @@ func (a *API) retentionOf(s parley.Stream) Retention {
 // showRetention answers with the rule in force.
 func (a *API) showRetention(w http.ResponseWriter, r *request) error {
 	s, err := streamOf(r)
+	if err == nil {
+		err = r.principal().Allow(account.History, s.Topic())
+	}
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,8 @@ type route struct {
 	answer   answer
 	// faults are the statuses of problems beyond those that any route has.
 	faults []int
+	// public says that it is for those too who have not said who they are.
+	public bool
 	// publishes says that each request is counted as a publish.
 	publishes bool
 	serve     func(http.ResponseWriter, *request) error

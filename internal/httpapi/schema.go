@@ -64,7 +64,7 @@ func kinds() schema {
 
 func codes() schema {
 	return choice("invalid", "unauthenticated", "forbidden", "not_found", "conflict", "unavailable", "internal",
-		"storage_full", "overloaded", "too_large", "unsupported_media_type", "method_not_allowed", "precondition_failed", "timeout")
+		"storage_full", "overloaded", "rate_limited", "too_large", "unsupported_media_type", "method_not_allowed", "precondition_failed", "timeout")
 }
 
 // schemas are the shapes of what goes in and out.
@@ -116,7 +116,7 @@ func (a *API) schemas() object {
 			"age": durationSchema(), "bytes": natural(), "messages": natural(), "source": choice(sourceSet, sourceConfigured, sourceNone),
 		}, "source"),
 		"Problem": closed(schema{
-			"title": text(), "status": number(400, 599), "kind": kinds(), "code": codes(), "detail": text(), "retry": boolean(),
+			"title": text(), "status": number(400, 599), "kind": kinds(), "code": codes(), "detail": text(), "retry": boolean(), "retry_ms": natural(),
 			"results": list(reference("Outcome")),
 		}, "title", "status", "kind", "code"),
 	})

@@ -214,7 +214,7 @@ func (a *API) retentionRoutes() []route {
 func (a *API) documentRoutes() []route {
 	return []route{
 		{
-			method: http.MethodGet, path: "/v1/openapi.json", audience: everybody, id: "openapi", summary: "This description",
+			method: http.MethodGet, path: "/v1/openapi.json", audience: everybody, public: true, id: "openapi", summary: "This description",
 			answer: answer{http.StatusOK, "OpenAPI 3.1.", nil, []content{{jsonType, schema{"type": "object"}, nil}}},
 			serve:  a.serveDocument,
 		},

@@ -65,7 +65,7 @@ func (a *API) list(w http.ResponseWriter, r *request) error {
 			return err
 		}
 		name := stream.Topic()
-		if !strings.HasPrefix(string(name), r.query["prefix"]) || string(name) <= r.query["after"] || name.Reserved() {
+		if !strings.HasPrefix(string(name), r.query["prefix"]) || string(name) <= r.query["after"] || name.Reserved() || r.principal().Allow(account.History, name) != nil {
 			continue
 		}
 		if len(page.Topics) == limit {

@@ -66,6 +66,10 @@ func Serve(ctx context.Context, c Conversation) error {
 		Wake:      func() { t.writer.Go(func() { t.tell(ctx) }) },
 	})
 	t.mu.Unlock()
+	if c.Principal != nil && !c.Principal.Known() {
+		t.shutDoor()
+		defer t.door.timer.Stop()
+	}
 	if c.Greet {
 		t.session.Reply(welcome("", t.session, c.Broker), 0)
 	}
@@ -150,6 +154,7 @@ type talk struct {
 
 	authenticate func(context.Context, account.Credential) (*account.Login, error)
 	cancel       context.CancelFunc // of what the requests in hand wait for
+	door         door
 
 	mu    sync.Mutex
 	ended error // why the writer gave up
@@ -164,6 +169,12 @@ func (t *talk) read(ctx context.Context, b *broker.Broker) error {
 			return err
 		}
 		for _, f := range frames {
+			if t.door.shut {
+				if err := t.knock(ctx, b, f); err != nil {
+					return err
+				}
+				continue
+			}
 			if requests, err = t.codec.Decode(requests, f); err != nil {
 				return errors.Join(err, t.conn.Close(1008, err.Error()))
 			}
@@ -224,7 +235,7 @@ func (t *talk) do(ctx context.Context, b *broker.Broker, r Request) {
 	case *Hello:
 		s.Reply(welcome(r.Ref, s, b), 0)
 	case *Authenticate:
-		t.login(ctx, r)
+		_ = t.login(ctx, r) // the client was told
 	case *Inbox:
 		t.openInbox(ctx, r)
 	case *Await:
@@ -274,8 +285,9 @@ func (t *talk) own(r *History) bool {
 	return true
 }
 
-// login has a credential verified and makes the session who it proves.
-func (t *talk) login(ctx context.Context, r *Authenticate) {
+// login has a credential verified and makes the session who it proves. The client
+// is told either way.
+func (t *talk) login(ctx context.Context, r *Authenticate) error {
 	login, err := (*account.Login)(nil), account.ErrDenied
 	if t.authenticate != nil {
 		login, err = t.authenticate(ctx, r.Credential)
@@ -285,9 +297,10 @@ func (t *talk) login(ctx context.Context, r *Authenticate) {
 	}
 	if err != nil {
 		t.session.Reply(&broker.Failed{Ref: r.Ref, Err: err}, 0)
-		return
+		return err
 	}
 	t.session.Reply(&broker.Authenticated{Ref: r.Ref, Login: login}, len(login.Token)+len(login.Certificate)+len(login.Key))
+	return nil
 }
 
 // openInbox subscribes to the session's own inbox.

@@ -41,12 +41,14 @@ type WebSocket struct {
 	buf   []byte
 	lo    int
 	total int
-	msg   *message    // begun by a fragment
-	fault *CloseError // ends the connection after the frames before it
-	bye   bool        // fault is the peer's goodbye
-	grown int         // bytes of the messages decompressed since the last Read
-	got   int         // bytes of the last read
-	err   error       // of the last read
+	// narrow bounds a message more tightly than the Config, unless it is 0.
+	narrow int
+	msg    *message    // begun by a fragment
+	fault  *CloseError // ends the connection after the frames before it
+	bye    bool        // fault is the peer's goodbye
+	grown  int         // bytes of the messages decompressed since the last Read
+	got    int         // bytes of the last read
+	err    error       // of the last read
 
 	seen   atomic.Int64 // Keeper time of the last sign of life
 	began  atomic.Int64 // Keeper time since when a message is incomplete; 0 is none
@@ -112,6 +114,18 @@ func (w *WebSocket) Remote() net.Addr { return w.conn.RemoteAddr() }
 // Subprotocol is what client and server agreed on, or empty.
 func (w *WebSocket) Subprotocol() string { return w.agreed }
 
+// Narrow bounds messages to n bytes, less than the Config allows, from the next
+// Read on, which then returns one at a time and takes none that is compressed; 0
+// ends that. Only the goroutine that reads may call it.
+func (w *WebSocket) Narrow(n int) { w.narrow = n }
+
+func (w *WebSocket) maxFrame() int {
+	if w.narrow > 0 {
+		return min(w.narrow, w.cfg.maxFrame())
+	}
+	return w.cfg.maxFrame()
+}
+
 // Read is described at Conn. It also answers pings and the peer's goodbye.
 func (w *WebSocket) Read() ([]Frame, error) {
 	frames, err := w.next()
@@ -173,9 +187,9 @@ func (w *WebSocket) parse() ([]Frame, error) {
 	clear(w.held.frames) // they may refer to memory of their own
 	frames := w.held.frames[:0]
 	w.total, w.grown = 0, 0
-	masked, most := w.masks == nil, w.cfg.maxFrame()
-	for w.lo < len(w.buf) && w.fault == nil && w.grown < maxBuffer {
-		h, fault := parseHeader(w.buf[w.lo:], masked, w.deflate, most)
+	masked, most, deflate := w.masks == nil, w.maxFrame(), w.deflate && w.narrow == 0
+	for w.lo < len(w.buf) && w.fault == nil && w.grown < maxBuffer && (w.narrow == 0 || len(frames) == 0) {
+		h, fault := parseHeader(w.buf[w.lo:], masked, deflate, most)
 		if fault == nil && h.head > 0 {
 			fault = w.admit(&h)
 		}
@@ -222,7 +236,7 @@ func (w *WebSocket) admit(h *header) *CloseError {
 		return violation("new message inside a fragmented one")
 	case w.msg.parts >= maxFragments:
 		return &CloseError{ClosePolicy, "too many fragments"}
-	case h.size > w.msg.most(w.cfg.maxFrame())-len(w.msg.body):
+	case h.size > w.msg.most(w.maxFrame())-len(w.msg.body):
 		return &CloseError{CloseTooBig, "message too big"}
 	}
 	return nil
@@ -244,7 +258,7 @@ func (w *WebSocket) deliver(frames []Frame, h *header, payload []byte) []Frame {
 		w.msg = nil
 	}
 	if deflated {
-		f.Payload, w.fault = w.cfg.Keeper.deflates.inflate(f.Payload, w.cfg.maxFrame())
+		f.Payload, w.fault = w.cfg.Keeper.deflates.inflate(f.Payload, w.maxFrame())
 		if w.fault != nil {
 			return frames
 		}

@@ -33,6 +33,14 @@ type API struct {
 	Arriving *broker.Room
 	// Logger gets the errors that a client is not shown.
 	Logger *slog.Logger
+	// Principal is who makes a request; the error says that the credential is not
+	// accepted. Nil is anyone.
+	Principal func(*http.Request) (*account.Principal, error)
+	// Denied, unless it is nil, is told what somebody may not do.
+	Denied func(r *http.Request, who *account.Principal, what string)
+	// Spend, unless it is nil, counts a message that is to be published, and
+	// refuses one too many.
+	Spend func(r *http.Request, who *account.Principal, m *parley.Message) error
 }
 
 const (
@@ -96,16 +104,28 @@ const publishTimeout = 30 * time.Second
 func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 	p := &broker.Publish{Messages: make([]broker.Publication, 1)}
 	m := &p.Messages[0].Message
-	err := fill(m, r, topic)
+	who, err := a.caller(r)
+	if err == nil {
+		err = fill(m, r, topic)
+	}
+	if err == nil {
+		m.Sender, err = sender(who, m.Sender)
+	}
+	if err == nil && a.Spend != nil {
+		err = a.Spend(r, who, m)
+	}
 	if err == nil {
 		m.Body, err = a.body(r, a.Broker.Limits().MessageBytes)
 	}
 	if err != nil {
 		a.Broker.Refused(err)
 	} else {
-		err = a.store(r.Context(), p)
+		own := *who
+		own.Identity = m.Sender
+		err = a.store(r.Context(), &own, p)
 	}
 	if err != nil {
+		a.denied(r, who, "publish "+topic, err)
 		a.fail(w, r, err)
 		return
 	}
@@ -113,10 +133,31 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 	_, _ = io.WriteString(w, "OK") // it is stored, whether the client learns it or not
 }
 
-func (a *API) store(ctx context.Context, p *broker.Publish) error {
+// caller is who makes a request; the error says that nobody does.
+func (a *API) caller(r *http.Request) (*account.Principal, error) {
+	if a.Principal == nil {
+		return account.Anyone(parley.Identity{}), nil
+	}
+	who, err := a.Principal(r)
+	switch {
+	case err != nil:
+		return account.Nobody(), err
+	case !who.Known():
+		return who, account.ErrUnknown
+	}
+	return who, nil
+}
+
+func (a *API) denied(r *http.Request, who *account.Principal, what string, err error) {
+	if a.Denied != nil && errors.Is(err, parley.ErrForbidden) {
+		a.Denied(r, who, what)
+	}
+}
+
+func (a *API) store(ctx context.Context, who *account.Principal, p *broker.Publish) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	err := a.Broker.Publish(ctx, account.Anyone(p.Messages[0].Message.Sender), p)
+	err := a.Broker.Publish(ctx, who, p)
 	switch {
 	case err == nil:
 		return p.Messages[0].Result.Err
@@ -199,6 +240,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	case "unauthenticated":
 		status = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", `Bearer realm="parley"`)
 	case "forbidden":
 		status = http.StatusForbidden
 	case "not_found":
@@ -207,7 +249,11 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusConflict
 	case "unavailable":
 		status = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", "1")
+		after := 1
+		if f.After > 0 {
+			status, after = http.StatusTooManyRequests, int((f.After+time.Second-1)/time.Second)
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(after))
 	default:
 		a.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 )
 
 // UserID is the user that a connection's request URI names: all that follows
@@ -23,6 +24,34 @@ func UserID(requestURI string) (string, error) {
 		return "", err
 	}
 	return user, nil
+}
+
+// ErrOther is a user id that is not that of who has authenticated.
+var ErrOther = fmt.Errorf("the user id is not yours: %w", parley.ErrForbidden)
+
+// Caller is who a connection or request is, when the user id that it names is
+// user: in open mode just that, and otherwise who has authenticated, whose name
+// user must be, in any case, or empty. The error wraps parley.ErrForbidden.
+func Caller(who *account.Principal, user string) (*account.Principal, error) {
+	if who.Open {
+		return account.Anyone(parley.Identity{User: user, Device: who.Device}), nil
+	}
+	if user == "" {
+		return who, nil
+	}
+	if name, err := parley.ParseUser(user); err != nil || name != who.User {
+		return nil, ErrOther
+	}
+	return who, nil
+}
+
+// sender is Caller for a message whose sender said who it is.
+func sender(who *account.Principal, said parley.Identity) (parley.Identity, error) {
+	caller, err := Caller(who, said.User)
+	if err != nil {
+		return said, err
+	}
+	return parley.Identity{User: caller.User, Device: said.Device}, nil
 }
 
 // checkUser refuses what could not be told apart from the fields around it.

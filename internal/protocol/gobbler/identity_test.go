@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/protocol/gobbler"
 	"github.com/parley-im/parley/internal/wire"
@@ -43,7 +44,8 @@ func TestUserID(t *testing.T) {
 
 func TestConversation(t *testing.T) {
 	conn, _ := wire.Pipe()
-	a, b := gobbler.Conversation(conn, nil, "ann", gobbler.Deployed), gobbler.Conversation(conn, nil, "ann", gobbler.Deployed)
+	ann := account.Anyone(parley.Identity{User: "ann"})
+	a, b := gobbler.Conversation(conn, nil, ann, gobbler.Deployed), gobbler.Conversation(conn, nil, ann, gobbler.Deployed)
 	if a.Identity.Device == b.Identity.Device {
 		t.Errorf("two connections have the application id %q", a.Identity.Device)
 	}

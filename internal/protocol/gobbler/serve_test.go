@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol"
@@ -58,7 +60,7 @@ func newWorld(t testing.TB, cfg broker.Config) *world {
 		client, server := wire.Pipe()
 		serving.Go(func() {
 			var goodbye *wire.CloseError
-			if err := protocol.Serve(ctx, gobbler.Conversation(server, b, user, d)); !errors.As(err, &goodbye) {
+			if err := protocol.Serve(ctx, gobbler.Conversation(server, b, account.Anyone(parley.Identity{User: user}), d)); !errors.As(err, &goodbye) {
 				t.Errorf("a conversation ended with %v", err)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 )
 
@@ -17,8 +18,16 @@ const (
 // subscribers lists who is subscribed to exactly that topic, the oldest
 // subscription first.
 func (a *API) subscribers(w http.ResponseWriter, r *http.Request, path string) {
-	topic, err := parley.ParseTopic(path)
+	who, err := a.caller(r)
+	var topic parley.Topic
+	if err == nil {
+		topic, err = parley.ParseTopic(path)
+	}
+	if err == nil && !topic.Reserved() { // nobody is subscribed to those
+		err = who.Allow(account.Presence, topic)
+	}
 	if err != nil {
+		a.denied(r, who, "presence "+path, err)
 		a.fail(w, r, err)
 		return
 	}

@@ -3,10 +3,12 @@ package jsonform
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/limit"
 )
 
 // Failure is an error as a client sees it. Kind and Code never change their
@@ -14,12 +16,14 @@ import (
 type Failure struct {
 	// Kind is the name of one of the six kinds of error, or "internal".
 	Kind string
-	// Code is the most precise name: "storage_full" and "overloaded" are of the
-	// kind "unavailable"; otherwise it is the kind.
+	// Code is the most precise name: "storage_full", "overloaded" and
+	// "rate_limited" are of the kind "unavailable"; otherwise it is the kind.
 	Code string
 	// Message is for people. A fault of the server says nothing here, because
 	// what it says is nobody else's business.
 	Message string
+	// After is when to come again, where that is known.
+	After time.Duration
 }
 
 // Retry reports whether the same request may succeed later.
@@ -40,10 +44,14 @@ func Explain(err error) Failure {
 	} {
 		if errors.Is(err, kind.err) {
 			// The kind that the error wraps ends its text; the client has it already.
-			return Failure{kind.name, codeOf(err, kind.name), strings.TrimSuffix(err.Error(), ": "+kind.err.Error())}
+			f := Failure{Kind: kind.name, Code: codeOf(err, kind.name), Message: strings.TrimSuffix(err.Error(), ": "+kind.err.Error())}
+			if exceeded, ok := errors.AsType[*limit.ExceededError](err); ok {
+				f.Code, f.After = "rate_limited", exceeded.Wait()
+			}
+			return f
 		}
 	}
-	return Failure{"internal", "internal", "internal error"}
+	return Failure{Kind: "internal", Code: "internal", Message: "internal error"}
 }
 
 func codeOf(err error, kind string) string {

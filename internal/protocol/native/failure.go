@@ -56,5 +56,8 @@ func appendError(dst []byte, err error) []byte {
 	if f.Retry() {
 		dst = append(dst, `,"retry":true`...)
 	}
+	if f.After > 0 {
+		dst = strconv.AppendInt(append(dst, `,"retry_ms":`...), f.After.Milliseconds(), 10)
+	}
 	return append(dst, `}}`...)
 }

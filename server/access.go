@@ -1,0 +1,286 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/audit"
+	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/protocol"
+	"github.com/parley-im/parley/internal/wire"
+)
+
+// access decides who is who, and how much they may do.
+type access struct {
+	// verify tells who a credential proves; nil in open mode, in which nobody is
+	// asked for one.
+	verify func(context.Context, account.Credential) (*account.Login, error)
+	rates  rates
+	audit  *audit.Log
+	users  perUser
+}
+
+// open reports whether nobody is asked for a credential.
+func (a *access) open() bool { return a.verify == nil }
+
+// limit replaces the bounds for those who come from now on.
+func (a *access) limit(c *Access) {
+	a.rates.set(c.Rates)
+	a.users.limit(c.PerUser)
+}
+
+// authenticates reports whether clients are asked for a credential.
+func (c *Config) authenticates() bool { return c.Access.Required }
+
+// errUnverified is what a client learns of a credential that was refused.
+var errUnverified = fmt.Errorf("the credential is not accepted: %w", parley.ErrUnauthenticated)
+
+// errNoneAsked is a credential where nobody wants one.
+var errNoneAsked = fmt.Errorf("this server has no authentication, and so cannot verify anything: %w", parley.ErrInvalid)
+
+// peer is where a client is, and what it speaks.
+type peer struct {
+	address  netip.Addr
+	protocol string
+}
+
+// authenticate verifies what a client shows. The error tells the client that it
+// was refused, and where that is its own mistake why; it is counted and may be
+// logged.
+func (s *Server) authenticate(ctx context.Context, at peer, c account.Credential) (*account.Login, error) {
+	a := &s.access
+	if a.open() {
+		return claim(c)
+	}
+	if err := a.rates.mayTry(at.address); err != nil {
+		s.exceeded(ctx, account.Nobody(), at, err)
+		return nil, err
+	}
+	login, err := a.verify(ctx, c)
+	if err == nil {
+		err = a.rates.connects(login.Principal)
+	}
+	switch {
+	case err == nil:
+		a.audit.Record(ctx, &audit.Event{Kind: audit.Login})
+		return login, nil
+	case errors.Is(err, parley.ErrUnavailable):
+		return nil, err // nobody's fault who asks
+	}
+	a.rates.failed(at.address)
+	a.audit.Record(ctx, &audit.Event{Kind: audit.Failure, Address: at.address, Protocol: at.protocol, What: kindName(c.Kind)})
+	return nil, err
+}
+
+// claim takes a client's word for who it is, in open mode.
+func claim(c account.Credential) (*account.Login, error) {
+	if c.Kind != account.Claim {
+		return nil, errNoneAsked
+	}
+	var id parley.Identity
+	var err error
+	if id.User, err = parley.ParseUser(c.User); err != nil {
+		return nil, err
+	}
+	if c.Device != "" {
+		if id.Device, err = parley.ParseDevice(c.Device); err != nil {
+			return nil, err
+		}
+	}
+	return &account.Login{Principal: account.Anyone(id)}, nil
+}
+
+func kindName(k account.CredentialKind) string {
+	switch k {
+	case account.Token:
+		return "token"
+	case account.IDToken:
+		return "id token"
+	case account.APIKey:
+		return "api key"
+	case account.Claim:
+		return "claim"
+	case account.Certificate:
+		return "certificate"
+	}
+	return "credential"
+}
+
+// caller is who makes a request: nobody, when it shows nothing and the server
+// asks. The error says that what it shows is not accepted.
+func (s *Server) caller(r *http.Request, protocolName string) (*account.Principal, error) {
+	if s.access.open() {
+		return account.Anyone(parley.Identity{}), nil
+	}
+	shown := credentialOf(r)
+	switch {
+	case shown.err != nil:
+		return nil, shown.err
+	case shown.Kind == 0:
+		return account.Nobody(), nil
+	}
+	login, err := s.authenticate(r.Context(), peer{network(r.RemoteAddr), protocolName}, shown.Credential)
+	if err != nil {
+		return nil, err
+	}
+	if shown.user != "" {
+		if user, err := parley.ParseUser(shown.user); err != nil || user != login.Principal.User {
+			return nil, errUnverified
+		}
+	}
+	return login.Principal, nil
+}
+
+// introduce tells a conversation who its client is, and how it may say that it is
+// somebody else. The function that is returned is called when the conversation
+// is over. The error says that this user has too many.
+func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err error) {
+	if c.Principal == nil && s.access.open() {
+		c.Principal = account.Anyone(c.Identity)
+	} else if c.Principal == nil {
+		c.Principal = account.Nobody()
+	}
+	c.Protocol = at.protocol
+	visit := &visit{users: &s.access.users}
+	verify := c.Authenticate
+	if verify == nil {
+		verify = func(ctx context.Context, shown account.Credential) (*account.Login, error) {
+			return s.authenticate(ctx, at, shown)
+		}
+	}
+	c.Authenticate = func(ctx context.Context, shown account.Credential) (*account.Login, error) {
+		login, err := verify(ctx, shown)
+		if err == nil {
+			err = visit.as(login.Principal)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return login, nil
+	}
+	return visit.over, visit.as(c.Principal)
+}
+
+// visitor is who asks for a conversation by r; nobody when that is to be said in
+// it. The page that a browser acts for is judged first: others learn nothing of
+// credentials.
+func (s *Server) visitor(r *http.Request, protocolName string, c *wire.Config) (*account.Principal, error) {
+	if s.access.open() {
+		return account.Anyone(parley.Identity{}), nil
+	}
+	if err := c.Policy.Check(r); err != nil {
+		return account.Nobody(), err
+	}
+	if r.Method != http.MethodGet || r.Header.Get("Upgrade") == "" { // will be refused, and costs nothing until then
+		return account.Nobody(), nil
+	}
+	who, err := s.caller(r, protocolName)
+	if err != nil {
+		return account.Nobody(), err
+	}
+	return who, nil
+}
+
+// turnAway answers a client whose conversation does not begin.
+func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, who *account.Principal, at peer, err error) {
+	s.count.refused("credential")
+	if errors.Is(err, parley.ErrForbidden) {
+		s.denied(r, who, at.protocol)
+	}
+	httpapi.FailText(w, r, s.logger, err)
+}
+
+// plainToNetwork reports whether others may read along what clients show.
+func (s *Server) plainToNetwork() bool {
+	return !s.access.open() && s.plain != nil && s.secure == nil && !loopback(s.cfg.HTTP.Listen)
+}
+
+// restCaller is who makes a request of the HTTP API.
+func (s *Server) restCaller(r *http.Request) (*account.Principal, error) { return s.caller(r, "rest") }
+
+// gobblerCaller is who makes a request of the Gobbler server's HTTP API.
+func (s *Server) gobblerCaller(r *http.Request) (*account.Principal, error) {
+	return s.caller(r, gobblerName)
+}
+
+// denied notes that somebody may not do what they asked for.
+func (s *Server) denied(r *http.Request, who *account.Principal, what string) {
+	s.access.audit.Record(r.Context(), &audit.Event{
+		Kind: audit.Denial, Address: network(r.RemoteAddr), Protocol: "http", User: who.User, Credential: who.Credential, What: what,
+	})
+}
+
+// spend counts a message that a request is to publish, and refuses one too many.
+func (s *Server) spend(r *http.Request, who *account.Principal, m *parley.Message) error {
+	from := network(r.RemoteAddr)
+	err := s.access.rates.publishes(who, from, account.Publish, m.Topic, len(m.Body))
+	if err != nil {
+		s.exceeded(r.Context(), who, peer{from, "http"}, err)
+	}
+	return err
+}
+
+// exceeded notes that somebody did too much.
+func (s *Server) exceeded(ctx context.Context, who *account.Principal, at peer, err error) {
+	s.access.audit.Record(ctx, &audit.Event{
+		Kind: audit.Exceeded, Address: at.address, Protocol: at.protocol, User: who.User, Credential: who.Credential, What: err.Error(),
+	})
+}
+
+// anywhere admits requests on a listener that only those reach who may.
+func anywhere(*http.Request) bool { return true }
+
+// operators is the guard of what is an operator's business: for those who come
+// from where operators are, and for those who prove that they are one. What they
+// change is noted.
+func (s *Server) operators(near func(*http.Request) bool) guard {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			who, err := s.operator(r, near(r))
+			if err != nil {
+				httpapi.Fail(w, r, s.logger, err)
+				return
+			}
+			if r.Method != http.MethodGet && r.Method != http.MethodHead || strings.HasSuffix(r.Pattern, "/backup") {
+				s.access.audit.Record(r.Context(), &audit.Event{
+					Kind: audit.Admin, Address: network(r.RemoteAddr), User: who.User, Credential: who.Credential, What: r.Method + " " + r.URL.Path,
+				})
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// operator is who makes an operator's request. From where operators are, that may
+// be nobody; otherwise they must prove that they are one.
+func (s *Server) operator(r *http.Request, near bool) (*account.Principal, error) {
+	who := account.Nobody()
+	if !s.access.open() {
+		shown, err := s.caller(r, "operator")
+		if err != nil {
+			return nil, err
+		}
+		who = shown
+	}
+	if near {
+		return who, nil
+	}
+	err := who.Allow(account.Admin, "/*")
+	if err == nil {
+		return who, nil
+	}
+	s.denied(r, who, r.Method+" "+r.URL.Path)
+	if s.access.open() {
+		err = errOnlyHere
+	}
+	return nil, err
+}
+
+// errOnlyHere refuses operators' business to others than this machine.
+var errOnlyHere = fmt.Errorf("only for this machine: %w", parley.ErrForbidden)
