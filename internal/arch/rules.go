@@ -64,6 +64,7 @@ func packages() map[string]rule {
 		"test/crash":       {},
 		"test/chaos":       {tests: []string{"client", "server"}},
 		"test/image":       {},
+		"test/people":      {tests: []string{"client"}},
 		"internal/arch":    {},
 		"test/eventsource": {},
 		"test/require":     {},

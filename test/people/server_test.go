@@ -1,0 +1,126 @@
+package people_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parley-im/parley/client"
+)
+
+// server is the real program, which can be killed and started again at the same
+// address.
+type server struct {
+	t           *testing.T
+	binary, dir string
+	address     string // host:port, once it is known
+	cmd         *exec.Cmd
+	gone        chan struct{}
+	log         *output
+}
+
+// newServer builds the program and starts it.
+func newServer(t *testing.T, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, binary: filepath.Join(t.TempDir(), "parley"), dir: t.TempDir(), address: "127.0.0.1:0", log: &output{url: make(chan string, 1)}}
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", s.binary, "../../cmd/parley").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	s.start(args...)
+	t.Cleanup(func() {
+		s.kill()
+		if t.Failed() {
+			t.Log(s.log.String())
+		}
+	})
+	return s
+}
+
+// start runs the program until it listens.
+func (s *server) start(args ...string) {
+	s.t.Helper()
+	s.cmd = exec.Command(s.binary, append([]string{"serve", "--http", s.address, "--storage-path", s.dir}, args...)...) //nolint:gosec // the program under test
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.gone = make(chan struct{})
+	gone, cmd := s.gone, s.cmd
+	go func() {
+		_ = cmd.Wait() // it is killed
+		close(gone)
+	}()
+	select {
+	case s.address = <-s.log.url:
+	case <-gone:
+		s.t.Fatalf("the server ended:\n%s", s.log)
+	case <-time.After(30 * time.Second):
+		s.t.Fatalf("the server does not listen:\n%s", s.log)
+	}
+}
+
+// kill ends it as kill -9 does.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.gone
+}
+
+// run runs a command of the program against the server, and returns what it
+// printed.
+func (s *server) run(args ...string) string {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), s.binary, append(args, "--server", "http://"+s.address)...) //nolint:gosec // the program under test
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("parley %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// dial connects as who the token proves.
+func (s *server) dial(ctx context.Context, token, device string) (*client.Client, error) {
+	return client.Dial(ctx, "http://"+s.address, client.Options{
+		Name: "scenario/1", Device: device,
+		Token:   func(context.Context) (string, error) { return token, nil },
+		Backoff: client.Backoff{Min: 10 * time.Millisecond, Max: 200 * time.Millisecond},
+	})
+}
+
+// output keeps what the program prints, and finds where it listens.
+type output struct {
+	url chan string
+
+	mu   sync.Mutex // guards what follows
+	text bytes.Buffer
+	told int // how far it was searched
+}
+
+var _ io.Writer = (*output)(nil)
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, err := o.text.Write(p)
+	line := regexp.MustCompile(`listening on https?://([^\s"/]+)\n`).FindSubmatchIndex(o.text.Bytes()[o.told:])
+	if line != nil {
+		o.url <- string(o.text.Bytes()[o.told:][line[2]:line[3]])
+		o.told += line[1]
+	}
+	return n, err
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return fmt.Sprint("output of the server:\n", o.text.String())
+}
