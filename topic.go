@@ -80,7 +80,7 @@ func (t Topic) Reserved() bool {
 }
 
 // Stream is the stream that t belongs to: its first segment, or for an inbox
-// the first two, because every inbox is a stream of its own. The stream of "/"
+// and a user's dead letters the first two, because each is a stream of its own. The stream of "/"
 // is "".
 func (t Topic) Stream() Stream {
 	if t == "" {
@@ -88,8 +88,12 @@ func (t Topic) Stream() Stream {
 	}
 	s := string(t[1:])
 	skip := 0
-	if strings.HasPrefix(s, inboxes) {
+	switch {
+	case s == "" || s[0] != '$':
+	case strings.HasPrefix(s, inboxes):
 		skip = len(inboxes)
+	case strings.HasPrefix(s, deadLetters):
+		skip = len(deadLetters)
 	}
 	if i := strings.IndexByte(s[skip:], '/'); i >= 0 {
 		return Stream(s[:skip+i])
@@ -97,4 +101,7 @@ func (t Topic) Stream() Stream {
 	return Stream(s)
 }
 
-const inboxes = "$inbox/"
+const (
+	inboxes     = "$inbox/"
+	deadLetters = "$dead/"
+)

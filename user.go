@@ -49,6 +49,9 @@ func unnameable(r rune) bool { return r == '/' || r == unicode.ReplacementChar |
 // Bob wrote to each other, as Ann has it.
 func InboxTopic(user string) Topic { return Topic("/" + inboxes + user) }
 
+// DeadTopic is the topic of the dead letters of the user with that name.
+func DeadTopic(user string) Topic { return Topic("/" + deadLetters + user) }
+
 // Inbox is whose inbox t belongs to, and who the other one is; empty where t
 // names none.
 func (t Topic) Inbox() (owner, peer string) {

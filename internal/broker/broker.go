@@ -59,6 +59,10 @@ type Broker struct {
 	feeds *feeds
 	rules *rules
 	stats counters
+	began time.Time
+
+	consumers consumers
+	tender    tender
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -96,6 +100,10 @@ func New(cfg Config) *Broker {
 		rules:    newRules(cfg.Retention),
 		sessions: map[*Session]struct{}{},
 		users:    map[string][]*Session{},
+		began:    time.Now(),
+
+		consumers: consumers{byID: map[ConsumerID]*consumer{}},
+		tender:    tender{wake: make(chan struct{}, 1)},
 	}
 }
 
@@ -109,6 +117,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { b.retain(ctx) })
+	tasks.Go(func() { b.tend(ctx) })
 	stop := context.AfterFunc(ctx, b.queue.close)
 	defer stop()
 	for {

@@ -61,7 +61,12 @@ type client struct {
 func connect(tb testing.TB, b *broker.Broker, cfg broker.SessionConfig) *client {
 	tb.Helper()
 	c := &client{tb: tb, woken: make(chan struct{}, 1)}
-	cfg.Wake = func() { c.woken <- struct{}{} }
+	cfg.Wake = func() {
+		select {
+		case c.woken <- struct{}{}:
+		default: // it was woken, and took the events before it looked
+		}
+	}
 	c.Session = b.NewSession(cfg)
 	tb.Cleanup(c.Close)
 	return c

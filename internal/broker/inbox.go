@@ -160,6 +160,3 @@ func (*Acked) event()         {}
 func (*ReadMarker) event()    {}
 func (*Authenticated) event() {}
 func (*Sessions) event()      {}
-
-// Acknowledge does what a says; it is answered by Acked when it has a Ref.
-func (s *Session) Acknowledge(a *Ack) { panic("not yet") }

@@ -253,13 +253,20 @@ func (s *Session) Subscribe(ctx context.Context, r Subscribe) {
 
 // attach finds the place from which u is told of what is published.
 func (s *Session) attach(ctx context.Context, u *Subscription) error {
-	if u.request.ReplayOnly {
+	if u.request.ReplayOnly && u.request.Delivery == nil {
 		return nil
 	}
 	if err := s.broker.findEnd(ctx); err != nil {
 		return err
 	}
 	s.broker.feeds.attach(u)
+	if u.request.Delivery == nil {
+		return nil
+	}
+	if err := s.broker.join(ctx, u); err != nil {
+		u.unfeed()
+		return err
+	}
 	return nil
 }
 

@@ -29,6 +29,14 @@ type counters struct {
 	commits       atomic.Int64
 	commitNanos   atomic.Int64
 	commitTimes   [commitBuckets + 1]atomic.Int64
+	consumers     consumerCounters
+}
+
+// consumerCounters count what consumers do with messages.
+type consumerCounters struct {
+	taken, resumed                           atomic.Int64
+	acked, dead, expired, dropped, suspended atomic.Int64
+	redelivered, late, naks                  atomic.Int64
 }
 
 const commitBuckets = 14

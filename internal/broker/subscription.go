@@ -27,6 +27,9 @@ type Subscription struct {
 
 	place int // in feed.subs; guarded by feed.mu
 
+	member  *member // of what it consumes; nil when nothing is acknowledged
+	notices []Event // what to tell after Subscribed
+
 	// Guarded by Session.mu.
 	queued   bool // in Session.ready, or not yet one of the session's
 	canceled bool
@@ -52,6 +55,7 @@ const (
 	phaseNew phase = iota
 	phaseReplay
 	phaseLive
+	phaseConsume // both, by a consumer
 	phaseDone
 )
 
@@ -61,6 +65,9 @@ func newSubscription(s *Session, r Subscribe) *Subscription {
 
 // unfeed ends the bells.
 func (u *Subscription) unfeed() {
+	if u.member != nil {
+		u.member.leave()
+	}
 	if u.feed != nil {
 		u.session.broker.feeds.detach(u)
 	}
@@ -88,11 +95,17 @@ func (u *Subscription) pull(ctx context.Context, dst []Event, budget *int) (even
 	more = true
 	switch was {
 	case phaseNew:
+		if u.member != nil {
+			dst, err = u.startConsuming(ctx, dst)
+			break
+		}
 		dst, err = u.start(ctx, dst)
 	case phaseReplay:
 		dst, err = u.replay(ctx, dst, budget)
 	case phaseLive:
 		dst, more, err = u.live(ctx, dst, budget)
+	case phaseConsume:
+		dst, more, err = u.consume(ctx, dst, budget)
 	case phaseDone:
 	}
 	if err == nil {

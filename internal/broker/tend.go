@@ -1,0 +1,331 @@
+package broker
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/parley-im/parley"
+)
+
+// saveInterval is how long acknowledgements that nobody wants confirmed wait to
+// be saved together; savers is how many records are written at once, which share
+// an fsync.
+const (
+	saveInterval = 500 * time.Millisecond
+	savers       = 64
+)
+
+// tender knows which consumers have something due, or to be saved.
+type tender struct {
+	mu      sync.Mutex
+	wake    chan struct{}
+	alarms  alarms
+	dirty   []*consumer   // to be saved at batchAt
+	batchAt time.Duration // 0: nothing is
+	saves   []*consumer   // to be saved now
+	running int           // savers
+	closed  bool
+}
+
+// alarms is a heap of consumers by their alarm.
+type alarms []*consumer
+
+func (a alarms) Len() int           { return len(a) }
+func (a alarms) Less(i, j int) bool { return a[i].alarm < a[j].alarm }
+func (a alarms) Swap(i, j int) {
+	a[i], a[j] = a[j], a[i]
+	a[i].place, a[j].place = i+1, j+1
+}
+
+func (a *alarms) Push(x any) {
+	c, ok := x.(*consumer)
+	if ok {
+		*a = append(*a, c)
+		c.place = len(*a)
+	}
+}
+
+func (a *alarms) Pop() any {
+	last := len(*a) - 1
+	c := (*a)[last]
+	(*a)[last] = nil
+	*a = (*a)[:last]
+	c.place = 0
+	return c
+}
+
+// arm has c.expire called at the given time at the latest.
+func (t *tender) arm(c *consumer, at time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case c.place == 0:
+		c.alarm = at
+		heap.Push(&t.alarms, c)
+	case at < c.alarm:
+		c.alarm = at
+		heap.Fix(&t.alarms, c.place-1)
+	default:
+		return
+	}
+	if t.alarms[0] == c {
+		t.signal()
+	}
+}
+
+func (t *tender) disarm(c *consumer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.place > 0 {
+		heap.Remove(&t.alarms, c.place-1)
+	}
+}
+
+func (t *tender) signal() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// save has c saved now. The caller holds c.mu.
+func (t *tender) save(c *consumer) {
+	if c.queued || c.saving {
+		return // whoever saves it looks again
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		for _, w := range c.waiters {
+			w.answer(errStopped)
+		}
+		c.waiters = nil
+		return
+	}
+	c.queued = true
+	t.saves = append(t.saves, c)
+	t.signal()
+}
+
+// changedLocked has c saved with others.
+func (c *consumer) changedLocked() {
+	c.changed = true
+	if c.listed || c.queued {
+		return
+	}
+	t := &c.broker.tender
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.listed = true
+	t.dirty = append(t.dirty, c)
+	if t.batchAt == 0 {
+		t.batchAt = c.broker.elapsed() + saveInterval
+		t.signal()
+	}
+}
+
+// tend watches over the consumers until ctx ends, and then saves them.
+func (b *Broker) tend(ctx context.Context) {
+	t := &b.tender
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var saving sync.WaitGroup
+	defer saving.Wait()
+	last := context.WithoutCancel(ctx)
+	for {
+		timer.Reset(t.next(b.elapsed()))
+		select {
+		case <-ctx.Done():
+			saving.Wait()
+			b.saveAll(last)
+			return
+		case <-t.wake:
+		case <-timer.C:
+		}
+		for _, c := range t.due(b.elapsed()) {
+			c.expire()
+		}
+		for _, c := range t.batch(b.elapsed()) {
+			c.mu.Lock()
+			c.listed = false
+			if c.changed {
+				t.save(c)
+			}
+			c.mu.Unlock()
+		}
+		for range t.employ() {
+			saving.Go(func() { b.saveOn(last) })
+		}
+	}
+}
+
+// next is how long to sleep.
+func (t *tender) next(now time.Duration) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := now + time.Hour
+	if len(t.alarms) > 0 {
+		at = min(at, t.alarms[0].alarm)
+	}
+	if t.batchAt != 0 {
+		at = min(at, t.batchAt)
+	}
+	return max(0, at-now)
+}
+
+func (t *tender) due(now time.Duration) (due []*consumer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.alarms) > 0 && t.alarms[0].alarm <= now {
+		if c, ok := heap.Pop(&t.alarms).(*consumer); ok {
+			due = append(due, c)
+		}
+	}
+	return due
+}
+
+func (t *tender) batch(now time.Duration) []*consumer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.batchAt == 0 || t.batchAt > now {
+		return nil
+	}
+	dirty := t.dirty
+	t.dirty, t.batchAt = nil, 0
+	return dirty
+}
+
+// employ is how many savers to begin.
+func (t *tender) employ() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(len(t.saves), savers-t.running)
+	t.running += n
+	return n
+}
+
+// take is the next consumer to save, or nil: then the saver goes.
+func (t *tender) take() *consumer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.saves) == 0 {
+		t.running--
+		return nil
+	}
+	c := t.saves[0]
+	t.saves[0] = nil
+	t.saves = t.saves[1:]
+	return c
+}
+
+func (b *Broker) saveOn(ctx context.Context) {
+	for c := b.tender.take(); c != nil; c = b.tender.take() {
+		b.save(ctx, c)
+	}
+}
+
+// saveAll saves every consumer with anything unsaved: the last thing that is
+// done.
+func (b *Broker) saveAll(ctx context.Context) {
+	b.consumers.mu.Lock()
+	all := make([]*consumer, 0, len(b.consumers.byID))
+	for _, c := range b.consumers.byID {
+		all = append(all, c)
+	}
+	b.consumers.mu.Unlock()
+	var saving sync.WaitGroup
+	defer saving.Wait()
+	work := make(chan *consumer, len(all))
+	for _, c := range all {
+		c.mu.Lock()
+		c.changed = c.changed || c.stale
+		c.mu.Unlock()
+		work <- c
+	}
+	close(work)
+	for range min(savers, len(all)) {
+		saving.Go(func() {
+			for c := range work {
+				b.save(ctx, c)
+			}
+		})
+	}
+	saving.Wait()
+	t := &b.tender
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+}
+
+// errStopped refuses what could not be confirmed any more.
+var errStopped = fmt.Errorf("the server is stopping: %w", parley.ErrUnavailable)
+
+// save buries what is dying, writes the record if it changed, and answers who
+// waits for that.
+func (b *Broker) save(ctx context.Context, c *consumer) {
+	c.mu.Lock()
+	c.queued, c.saving = false, true
+	dying := c.dying
+	c.dying = nil
+	c.mu.Unlock()
+	buried, failure := b.bury(ctx, c, dying)
+	c.mu.Lock()
+	ring := c.buriedLocked(dying, buried, failure)
+	waiters, changed := c.waiters, c.changed && !c.deleted
+	c.waiters, c.changed = nil, false
+	if changed {
+		c.stale = false
+	}
+	record := c.recordLocked()
+	c.mu.Unlock()
+	ringMembers(ring)
+	err := failure
+	if changed && b.cfg.KV != nil {
+		var rev uint64
+		if rev, err = b.cfg.KV.Put(ctx, record); err == nil {
+			record.Rev, err = rev, failure
+		} else {
+			failure = err
+		}
+	}
+	if failure != nil && !errors.Is(failure, parley.ErrUnavailable) {
+		b.cfg.Logger.ErrorContext(ctx, "cannot save what was acknowledged", "topic", c.id.Topic, "name", c.id.Name, "error", failure)
+		err = fmt.Errorf("saving failed: %w", parley.ErrUnavailable)
+	}
+	c.mu.Lock()
+	c.saving = false
+	c.rev = record.Rev
+	if failure != nil {
+		c.changed = true
+	}
+	if len(c.waiters) > 0 || len(c.dying) > 0 && failure == nil {
+		b.tender.save(c)
+	} else if c.changed || len(c.dying) > 0 {
+		c.changedLocked()
+	}
+	c.mu.Unlock()
+	for _, w := range waiters {
+		w.answer(err)
+	}
+	b.settle(c)
+}
+
+// sync saves c and waits until it is durable.
+func (c *consumer) sync(ctx context.Context) error {
+	saved := make(chan error, 1)
+	c.mu.Lock()
+	c.changed = true
+	c.waiters = append(c.waiters, waiter{done: saved})
+	c.broker.tender.save(c)
+	c.mu.Unlock()
+	select {
+	case err := <-saved:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
