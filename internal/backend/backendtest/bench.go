@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/parley-im/parley"
@@ -81,4 +82,33 @@ func benchRead(b *testing.B, log backend.Log, topic parley.Topic) {
 
 func perSecond(b *testing.B, messages int) {
 	b.ReportMetric(float64(messages)/b.Elapsed().Seconds(), "msgs/s")
+}
+
+// BenchKV measures a KV: records put per second by one caller, and by 64 at once
+// of whom each has a key of its own, who should share an fsync. open returns a
+// new, empty KV and closes it when the benchmark ends.
+func BenchKV(b *testing.B, open func(b *testing.B) backend.KV) {
+	b.Run("Put", func(b *testing.B) { benchPut(b, open(b), 1) })
+	b.Run("Put/Parallel", func(b *testing.B) { benchPut(b, open(b), 64) })
+}
+
+func benchPut(b *testing.B, kv backend.KV, callers int) {
+	var wg sync.WaitGroup
+	share := b.N/callers + 1
+	b.ResetTimer()
+	for i := range callers {
+		wg.Go(func() {
+			r := backend.Record{Key: fmt.Sprint("bench/", i), Value: pattern(100)}
+			for range share {
+				rev, err := kv.Put(b.Context(), r)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				r.Rev = rev
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(share*callers)/b.Elapsed().Seconds(), "puts/s")
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/backend/backendtest"
 	"github.com/parley-im/parley/internal/backend/pebble"
 )
 
@@ -61,6 +62,22 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(db.Stats().DiskBytes)/float64(b.N), "disk-B/op")
 		})
 	}
+}
+
+// BenchmarkKV puts records on a real disk, where an fsync takes its time.
+func BenchmarkKV(b *testing.B) {
+	backendtest.BenchKV(b, func(b *testing.B) backend.KV {
+		db, err := pebble.Open(filepath.Join(b.TempDir(), "store"), pebble.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() {
+			if err := db.Close(); err != nil {
+				b.Error(err)
+			}
+		})
+		return db
+	})
 }
 
 // BenchmarkBackup reads a store of 64 MiB on disk while somebody publishes, and
