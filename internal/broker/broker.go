@@ -64,6 +64,8 @@ type Broker struct {
 	sessions map[*Session]struct{}
 	users    map[string][]*Session // those who have a user
 	sessionN uint64                // how many sessions there have been
+	revoked  []revocation          // the latest, oldest first
+	anyone   *account.Principal    // without a name: most sessions of an open server
 
 	ending sync.Mutex
 	ended  atomic.Bool // the feeds know where the log ended at the start
@@ -96,6 +98,7 @@ func New(cfg Config) *Broker {
 		rules:    newRules(cfg.Retention),
 		sessions: map[*Session]struct{}{},
 		users:    map[string][]*Session{},
+		anyone:   account.Anyone(parley.Identity{}),
 	}
 }
 
