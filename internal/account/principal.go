@@ -22,9 +22,6 @@ type Principal struct {
 	// Issued is when the credential was made, if it says so. Those of a user
 	// that were issued before a moment can be revoked together.
 	Issued time.Time
-	// Verified is the time.Now of before the credential was verified: what has
-	// been revoked since then was perhaps not seen. Zero is not known.
-	Verified time.Time
 	// Credential names what proved it, for revocation and the audit log, and is
 	// no secret: "jwt:ID", "key:ID", "cert:SERIAL", or empty.
 	Credential string

@@ -64,7 +64,6 @@ type Broker struct {
 	sessions map[*Session]struct{}
 	users    map[string][]*Session // those who have a user
 	sessionN uint64                // how many sessions there have been
-	revoked  []revocation          // the latest, oldest first
 	anyone   *account.Principal    // without a name: most sessions of an open server
 
 	ending sync.Mutex

@@ -30,7 +30,6 @@ type caller struct {
 // its principal ends is refused too.
 var (
 	errExpired = fmt.Errorf("the credential has expired: %w", parley.ErrUnauthenticated)
-	errRevoked = fmt.Errorf("the credential was revoked: %w", parley.ErrUnauthenticated)
 	errCut     = fmt.Errorf("the session has ended: %w", parley.ErrUnauthenticated)
 )
 
@@ -59,11 +58,8 @@ func (b *Broker) enter(s *Session) {
 	b.sessions[s] = struct{}{}
 	b.enlist(s, p.User)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.expireLocked(p)
-	s.mu.Unlock()
-	if reason, ok := b.revokedMeanwhile(p); ok {
-		s.cutOff(p, &Bye{Code: ByeRevoked, Reason: reason})
-	}
 }
 
 // enlist adds s to the sessions of its user. Who has none costs nothing.
@@ -148,8 +144,7 @@ func (r *Subscribe) Permit(p *account.Principal) error {
 // but from nobody; a device that p does not name stays. Subscriptions that p may
 // not have are ended at once; when p expires, so does the session. Whoever makes
 // the session's requests calls it. The error wraps parley.ErrForbidden, or
-// parley.ErrUnauthenticated when p has expired or was revoked, or the session is
-// over.
+// parley.ErrUnauthenticated when p has expired or the session is over.
 func (s *Session) SetPrincipal(p *account.Principal) error {
 	if err := s.broker.expired(p); err != nil {
 		return err
@@ -180,9 +175,6 @@ func (s *Session) become(p *account.Principal) ([]*Subscription, error) {
 		same := *p
 		same.Device = cmp.Or(p.Device, was.Device)
 		p = &same
-	}
-	if _, revoked := s.broker.revokedMeanwhile(p); revoked {
-		return nil, errRevoked
 	}
 	s.caller.principal.Store(p)
 	if was.User == "" {
@@ -271,6 +263,24 @@ func (b *Broker) refuseCut() {
 		sub.refuse(errCut)
 		sub.answer()
 	}
+}
+
+// Revoke ends all sessions that match, with a goodbye for reason, within what a
+// clean goodbye takes; live deliveries, replays and queued work of theirs end at
+// once. It returns how many.
+func (b *Broker) Revoke(match func(*account.Principal) bool, reason string) int {
+	b.mu.Lock()
+	n := 0
+	for s := range b.sessions {
+		if p := s.Principal(); match(p) && s.cutOff(p, &Bye{Code: ByeRevoked, Reason: reason}) {
+			n++
+		}
+	}
+	b.mu.Unlock()
+	if n > 0 {
+		b.refuseCut()
+	}
+	return n
 }
 
 // sessionsListed bounds the answer to ListSessions.

@@ -299,30 +299,6 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// A revocation while a credential is being verified is not missed, and one from
-// before does not come in the way of who was verified since.
-func TestRevokedWhileVerified(t *testing.T) {
-	b := start(t, openLog(t), broker.Config{})
-	ann := func() *account.Principal {
-		p := granted(t, "ann", "all:/*")
-		p.Verified = time.Now()
-		return p
-	}
-	missed := ann()
-	b.Revoke(func(p *account.Principal) bool { return p.User == "ann" }, "suspended")
-	c := connect(t, b, broker.SessionConfig{Principal: account.Nobody()})
-	if err := c.SetPrincipal(missed); !errors.Is(err, parley.ErrUnauthenticated) || c.Identity().User != "" {
-		t.Errorf("got %v", err)
-	}
-	if e := expect[*broker.Bye](connect(t, b, broker.SessionConfig{Principal: missed})); e.Code != broker.ByeRevoked || e.Reason != "suspended" {
-		t.Errorf("got %+v", e)
-	}
-	if err := c.SetPrincipal(ann()); err != nil {
-		t.Error(err)
-	}
-	subscribe(connect(t, b, broker.SessionConfig{Principal: ann()}), "/a")
-}
-
 // S4 and R16: a session ends when its principal expires, whatever the wall clock
 // says meanwhile, and later when it is refreshed.
 func TestExpiry(t *testing.T) {

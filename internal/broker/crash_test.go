@@ -25,7 +25,7 @@ import (
 // again is stored once, with the same seq (R5); and no receipt is there twice, or
 // missing for what is marked as read.
 func TestLettersAcrossCrashes(t *testing.T) {
-	crashes := 20
+	crashes := 12
 	switch {
 	case os.Getenv("PARLEY_SOAK") == "1":
 		crashes = 2000
