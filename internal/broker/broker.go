@@ -68,6 +68,7 @@ type Broker struct {
 	sessions map[*Session]struct{}
 	users    map[string][]*Session // those who have a user
 	sessionN uint64                // how many sessions there have been
+	anyone   *account.Principal    // without a name: most sessions of an open server
 
 	ending sync.Mutex
 	ended  atomic.Bool // the feeds know where the log ended at the start
@@ -104,6 +105,7 @@ func New(cfg Config) *Broker {
 
 		consumers: consumers{byID: map[ConsumerID]*consumer{}},
 		tender:    tender{wake: make(chan struct{}, 1)},
+		anyone:    account.Anyone(parley.Identity{}),
 	}
 }
 

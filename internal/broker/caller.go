@@ -42,7 +42,11 @@ func (s *Session) Principal() *account.Principal { return s.caller.principal.Loa
 // enter makes s one of the broker's sessions.
 func (b *Broker) enter(s *Session) {
 	p := s.cfg.Principal
-	if p == nil {
+	switch {
+	case p != nil:
+	case s.cfg.Identity == parley.Identity{}:
+		p = b.anyone
+	default:
 		p = account.Anyone(s.cfg.Identity)
 	}
 	s.caller.principal.Store(p)

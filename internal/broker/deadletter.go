@@ -111,8 +111,8 @@ func (b *Broker) burySome(ctx context.Context, c *consumer, dying []death, burie
 				return err
 			}
 			p.Messages = append(p.Messages, Publication{
-				Message: parley.Message{Topic: deadTopic(c.id.Owner), Body: body, Sender: parley.Identity{User: c.id.Owner}},
-				key:     keyOf("dead", c.id.key(), m.Seq.String()),
+				Message:  parley.Message{Topic: deadTopic(c.id.Owner), ID: m.Seq.String(), Body: body, Sender: parley.Identity{User: c.id.Owner}},
+				Producer: producerOf("dead", c.id.key()),
 			})
 		}
 		if len(p.Messages) > 0 {

@@ -32,13 +32,16 @@ func letterTopic(owner, peer string) parley.Topic {
 	return parley.InboxTopic(owner) + parley.Topic("/"+peer)
 }
 
-// The kinds of idempotency key in an inbox.
+// The producers in an inbox: each kind has its own, and no names of users or
+// devices run together.
 const (
-	letterKey  = "letter"
-	receiptKey = "receipt"
+	letterProducer  = "letter"
+	receiptProducer = "receipt"
 )
 
-func keyOf(kind string, parts ...string) string { return kind + "\x00" + strings.Join(parts, "\x00") }
+func producerOf(kind string, parts ...string) string {
+	return kind + "\x00" + strings.Join(parts, "\x00")
+}
 
 // Send stores letters; it does not wait, and is answered by Sent.
 func (s *Session) Send(r *Send) {
@@ -154,7 +157,7 @@ func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter) [
 		}}
 		if own {
 			// The sender stands first, so that nobody's ids are in another's way.
-			m.key = keyOf(letterKey, who.User, peer, producer[0], producer[1], l.Message.ID)
+			m.Producer = producerOf(letterProducer, who.User, peer, producer[0], producer[1])
 		}
 		dst = append(dst, m)
 	}

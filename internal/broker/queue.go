@@ -135,7 +135,7 @@ func (c *commit) gather(messages int) {
 					continue
 				}
 				e := backend.Entry{Message: &m.Message}
-				if e.Key = m.key; e.Key == "" && m.Producer != "" && m.Message.ID != "" {
+				if m.Producer != "" && m.Message.ID != "" {
 					e.Key = m.Producer + "\x00" + m.Message.ID
 				}
 				c.publications = append(c.publications, m)

@@ -107,7 +107,7 @@ func (b *Broker) receipt(ctx context.Context, kind ReceiptKind, owner string, me
 				Topic: letterTopic(peer, owner) + segment, ID: m.ID,
 				Sender: parley.Identity{User: owner}, Body: receiptBody(m.Seq),
 			},
-			key: keyOf(receiptKey, owner, string(segment), m.Seq.String()),
+			Producer: producerOf(receiptProducer, owner, string(segment), m.Seq.String()),
 		})
 	}
 	if len(p.Messages) == 0 {

@@ -48,8 +48,6 @@ type Publication struct {
 	// Result is set when the answer is due: either Err, or where the message is
 	// now (Message.Seq is then set too, for a duplicate that of the first).
 	Result backend.Result
-
-	key string // of a letter or a receipt, instead of one made of Producer and ID
 }
 
 // Start says where a subscription begins. The zero value begins live: with the
