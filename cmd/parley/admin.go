@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -67,7 +68,7 @@ func (d demand) exchange(ctx context.Context, answer any) (tag string, err error
 }
 
 // adminRequest is a request without a body. It shows the credential of the
-// environment, if there is one: a token or an API key in PARLEY_TOKEN.
+// environment, if there is one, as client commands do.
 func adminRequest(ctx context.Context, method, server, path string) (*http.Request, error) {
 	u, err := url.Parse(server)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
@@ -77,7 +78,7 @@ func adminRequest(ctx context.Context, method, server, path string) (*http.Reque
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", parley.ErrInvalid, err)
 	}
-	if token := os.Getenv("PARLEY_TOKEN"); token != "" {
+	if token := cmp.Or(os.Getenv("PARLEY_TOKEN"), os.Getenv("PARLEY_API_KEY")); token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	return req, nil
