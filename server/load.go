@@ -216,7 +216,7 @@ func (l *loader) meant(name string) string {
 // Kubernetes gives every container for a service named parley.
 func othersVariable(name string) bool {
 	switch name {
-	case envPrefix + "URL", envPrefix + "CONFIG", envPrefix + "SOAK", envPrefix + "PORT":
+	case envPrefix + "URL", envPrefix + "TOKEN", envPrefix + "API_KEY", envPrefix + "USER", envPrefix + "DEVICE", envPrefix + "CONFIG", envPrefix + "SOAK", envPrefix + "PORT":
 		return true
 	}
 	for _, prefix := range []string{"TEST_", "SERVICE_", "PORT_"} {

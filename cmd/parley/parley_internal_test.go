@@ -14,7 +14,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/parley-im/parley/internal/protocol/protocoltest"
 	"github.com/parley-im/parley/server/servertest"
+	"github.com/parley-im/parley/test/require"
 )
 
 func TestMain(m *testing.M) {
@@ -44,6 +46,13 @@ func TestCommand(t *testing.T) {
 			"exits": exits, "ready": ready, "count": count, "get": get,
 		},
 	})
+}
+
+// TestTasks: the commands of the pages do what these say.
+func TestTasks(t *testing.T) {
+	require.Program(t, "bash", "bash")
+	s := servertest.Start(t)
+	protocoltest.RunShell(t, "../../docs/tasks/users-and-keys.md", "PARLEY_URL="+s.URL)
 }
 
 // freeAddress is one where nobody listens at the moment.

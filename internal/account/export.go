@@ -14,7 +14,7 @@ import (
 // each line, whose member "kind" says what it is: first "user", then "device",
 // "key" (without its secret), "certificate" and "link", then what Config.Export
 // writes of messages. A user without a record may have messages; the error wraps
-// parley.ErrNotFound only if there is no Config.Export to ask.
+// parley.ErrNotFound when there is nothing of either.
 func (d *Directory) Export(ctx context.Context, name string, w io.Writer) error {
 	name, err := parley.ParseUser(name)
 	if err != nil {
@@ -23,16 +23,35 @@ func (d *Directory) Export(ctx context.Context, name string, w io.Writer) error 
 	lines := json.NewEncoder(w)
 	lines.SetEscapeHTML(false)
 	u, err := d.User(ctx, name)
-	switch {
-	case err == nil:
+	known := err == nil
+	if known {
 		err = d.exportRecords(ctx, u, lines)
-	case errors.Is(err, parley.ErrNotFound) && d.cfg.Export != nil:
+	} else if errors.Is(err, parley.ErrNotFound) {
 		err = nil
 	}
-	if err != nil || d.cfg.Export == nil {
+	if err != nil {
 		return err
 	}
-	return d.cfg.Export(ctx, name, w)
+	count := &counting{w: w}
+	if d.cfg.Export != nil {
+		err = d.cfg.Export(ctx, name, count)
+	}
+	if err == nil && !known && count.n == 0 {
+		err = errNoUser
+	}
+	return err
+}
+
+// counting counts what is written.
+type counting struct {
+	w io.Writer
+	n int
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += n
+	return n, err
 }
 
 func (d *Directory) exportRecords(ctx context.Context, u User, lines *json.Encoder) error {

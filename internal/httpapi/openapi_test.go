@@ -23,6 +23,7 @@ func document(t *testing.T) *openapi3.T {
 	httpapi.New(httpapi.Config{
 		Log: broken{}, Broker: broker.New(broker.Config{Log: broken{}}), Logger: slog.New(slog.DiscardHandler),
 		Admit: func(*http.Request) error { return nil }, Subscribe: http.NotFoundHandler(), Version: "0",
+		Accounts: newAccounts(t),
 	}).Register(mux)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/openapi.json", http.NoBody))
