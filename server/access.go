@@ -36,7 +36,7 @@ func (a *access) limit(c *Access) {
 }
 
 // authenticates reports whether clients are asked for a credential.
-func (c *Config) authenticates() bool { return c.Access.Required }
+func (c *Config) authenticates() bool { return c.Access.Required || c.Auth.Configured() }
 
 // errUnverified is what a client learns of a credential that was refused.
 var errUnverified = fmt.Errorf("the credential is not accepted: %w", parley.ErrUnauthenticated)

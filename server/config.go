@@ -15,6 +15,7 @@ type Config struct {
 	HTTP      HTTP
 	Titan     Titan
 	Access    Access
+	Auth      Auth
 	Storage   Storage
 	Limits    Limits
 	Retention []Retention
@@ -239,6 +240,7 @@ func Default() Config {
 			PerUser: 1_000,
 			Rates:   []RateLimit{{What: doAuth, Of: ofAddress, Count: 100, Per: time.Second, Burst: 1_000}},
 		},
+		Auth:    Auth{TokenTTL: 30 * 24 * time.Hour, CertificateTTL: 90 * 24 * time.Hour},
 		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
 		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
 		Log:     Log{Level: slog.LevelInfo, Format: LogAuto},

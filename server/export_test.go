@@ -10,6 +10,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/wire"
@@ -64,6 +65,11 @@ func (s *Server) Admit(r *http.Request) error { return s.policy.Check(r) }
 
 // Retain applies the retention rules now.
 func (s *Server) Retain(ctx context.Context) error { return s.broker.Retain(ctx) }
+
+// NewAuthenticator makes what finds out who a client is.
+func (s *Server) NewAuthenticator(d auth.Directory) (*auth.Authenticator, error) {
+	return s.newAuthenticator(d)
+}
 
 // SetReady pretends that the server is starting or stopping.
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }

@@ -86,12 +86,15 @@ func Load(src Sources) (Config, error) {
 }
 
 // CheckSources reads a configuration as [Load] does, and the files of its
-// certificate as [New] does; it touches neither the store nor the network. The
-// error wraps parley.ErrInvalid.
+// certificate and of its keys as [New] does; it touches neither the store nor the
+// network. The error wraps parley.ErrInvalid.
 func CheckSources(src Sources) error {
 	cfg, err := Load(src)
 	if err == nil && cfg.HTTP.TLS.Listen != "" {
 		_, err = openCertificate(cfg.HTTP.TLS, slog.New(slog.DiscardHandler))
+	}
+	if err == nil {
+		err = cfg.checkAuth()
 	}
 	return err
 }

@@ -21,6 +21,7 @@ func Settings() []Setting {
 	settings := slices.Concat(
 		grouped("Network", slices.Concat(httpSettings(), titanSettings())),
 		grouped("Access", accessSettings()),
+		grouped("Identities", authSettings()),
 		grouped("Store", storeSettings()),
 		grouped("Running", runSettings()),
 		absentSettings(),

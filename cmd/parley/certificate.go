@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,47 +16,6 @@ type clientCertificate struct {
 	Issued  time.Time `json:"issued,omitzero"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
-}
-
-func newCA() *cobra.Command {
-	c := group("ca", "Client certificates: issue, list, revoke")
-	c.AddCommand(newCAIssue(), newCAList(), newCARevoke())
-	return c
-}
-
-func newCAIssue() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "issue USER",
-		Short: "Issue a client certificate",
-		Long: "Issue prints, in PEM, a certificate that the server accepts, those of the authorities that made it, and its private\n" +
-			"key. The server does not keep the key: it is shown this once. The certificate's serial, on stderr, is the device of\n" +
-			"who connects with it.",
-		Example: "  (umask 077 && parley ca issue ann > ann.pem)\n  parley ca issue ann --ttl 365d --json", Args: between(1, 1),
-	}
-	server := serverFlag(c)
-	ttl := ttlFlag(c, "")
-	asJSON := jsonFlag(c, "all of it, the key among it,")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		body := map[string]any{"user": args[0]}
-		given(body, "ttl", *ttl)
-		var made struct {
-			clientCertificate
-
-			PEM string `json:"pem"`
-			Key string `json:"key"`
-		}
-		d := demand{method: http.MethodPost, server: *server, path: "/v1/certificates", body: body}
-		if err := d.send(c.Context(), &made); err != nil {
-			return err
-		}
-		if *asJSON {
-			return json.NewEncoder(c.OutOrStdout()).Encode(made)
-		}
-		tell(c.ErrOrStderr(), "certificate %s of %s, until %s\n", made.Serial, made.User, moment(made.Expires))
-		_, err := fmt.Fprint(c.OutOrStdout(), made.PEM, made.Key)
-		return err
-	}
-	return c
 }
 
 func newCAList() *cobra.Command {

@@ -55,7 +55,7 @@ func packages() map[string]rule {
 		},
 		"server/servertest":           {imports: []string{".", "server", "internal/wire"}, tests: []string{"client"}},
 		"client":                      {imports: []string{".", "internal/wire"}, tests: []string{"server"}},
-		"cmd/parley":                  {imports: []string{".", "client", "server", "cmd/parley/internal/bench", "cmd/parley/internal/console"}},
+		"cmd/parley":                  {imports: []string{".", "client", "server", "internal/auth", "cmd/parley/internal/bench", "cmd/parley/internal/console"}},
 		"cmd/parley/internal/bench":   {imports: []string{".", "client", "internal/wire"}, tests: []string{"server"}},
 		"cmd/parley/internal/console": {imports: []string{".", "internal/wire"}, tests: []string{"client", "server"}},
 

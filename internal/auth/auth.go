@@ -71,6 +71,7 @@ type Authenticator struct {
 	ring           *ring
 	sets           []*set
 	providers      []*provider
+	bell           bell // for the sets
 	outbound       *outbound
 	pictures       *gallery
 	signer         *Signer
@@ -110,7 +111,7 @@ func New(cfg Config) (*Authenticator, error) {
 		if err := k.check(a.outbound); err != nil {
 			return nil, err
 		}
-		a.sets = append(a.sets, newSet(k, a.outbound, a.now, a.logger))
+		a.sets = append(a.sets, a.newSet(k))
 	}
 	for _, p := range cfg.Providers {
 		made, err := a.newProvider(p)

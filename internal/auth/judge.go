@@ -75,21 +75,26 @@ func (a *Authenticator) verdict(c *claims, holds func() bool) *verified {
 	return &verified{claims: c, until: until, holds: holds}
 }
 
-// judgeBySets is judge with keys that are fetched.
+// judgeBySets is judge with keys that are fetched. It waits for them while that
+// may help.
 func (a *Authenticator) judgeBySets(ctx context.Context, t *token, sets []*set) (*verified, *set, error) {
-	v, by, err := a.tryByKeys(t, sets)
-	if v != nil || err != nil {
-		return v, by, err
-	}
-	var waits []<-chan struct{}
-	for _, s := range sets {
-		if wait := s.want(t); wait != nil {
-			waits = append(waits, wait)
-		}
-	}
-	if await(ctx, waits) {
-		if v, by, err = a.tryByKeys(t, sets); v != nil || err != nil {
+	patient, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	for tries := 0; tries == 0 || patient.Err() == nil; tries++ {
+		rings := a.bell.wait() // first, so that no ring is missed
+		if v, by, err := a.tryByKeys(t, sets); v != nil || err != nil {
 			return v, by, err
+		}
+		coming := false
+		for _, s := range sets {
+			coming = s.want(t) || coming
+		}
+		if !coming && !closed(rings) {
+			break
+		}
+		select {
+		case <-rings:
+		case <-patient.Done():
 		}
 	}
 	for _, s := range sets {
@@ -98,6 +103,15 @@ func (a *Authenticator) judgeBySets(ctx context.Context, t *token, sets []*set) 
 		}
 	}
 	return nil, nil, refuse("no key for alg %.20q and kid %.60q has signed the token", t.algorithm, t.kid)
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // tryByKeys tries the keys that are there. Nothing but nils says that none has
@@ -116,21 +130,6 @@ func (a *Authenticator) tryByKeys(t *token, sets []*set) (*verified, *set, error
 		}
 	}
 	return nil, nil, nil
-}
-
-// await waits for all, but not for ever, and reports whether there was anything
-// to wait for.
-func await(ctx context.Context, waits []<-chan struct{}) bool {
-	patient, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	for _, wait := range waits {
-		select {
-		case <-wait:
-		case <-patient.Done():
-			return true
-		}
-	}
-	return len(waits) > 0
 }
 
 // sameDevice is the device that the credential names, or else what the client

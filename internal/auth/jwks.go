@@ -52,24 +52,50 @@ type set struct {
 	locate func(ctx context.Context) (string, error)
 
 	asked chan struct{} // somebody waits for a fetch
+	bell  *bell         // rings after each attempt
 
 	mu   sync.Mutex // guards what follows
 	keys map[setKey]crypto.PublicKey
 	// fresh is until when they need not be fetched, usable until when they may
 	// be used.
 	fresh, usable time.Time
-	tried         time.Time     // when the last attempt began
-	failures      int           // since the last success
-	done          chan struct{} // closed when the next attempt has ended
-	running       bool          // run is there to be asked
+	tried         time.Time // when the last attempt began
+	failures      int       // since the last success
+	stopped       bool      // run has ended: nobody is there to be asked
 	fetching      bool
 }
 
-func newSet(cfg KeySet, out *outbound, now func() time.Time, logger *slog.Logger) *set {
+// newSet makes one without keys.
+func (a *Authenticator) newSet(cfg KeySet) *set {
 	return &set{
-		cfg: cfg, now: now, out: out, logger: logger,
+		cfg: cfg, now: a.now, out: a.outbound, logger: a.logger, bell: &a.bell,
 		locate: func(context.Context) (string, error) { return cfg.URL, nil },
-		asked:  make(chan struct{}, 1), done: make(chan struct{}),
+		asked:  make(chan struct{}, 1),
+	}
+}
+
+// bell wakes all who wait for keys, of whichever set. The zero value is useful.
+type bell struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+// wait returns what is closed when the bell rings next.
+func (b *bell) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return b.next
+}
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next != nil {
+		close(b.next)
+		b.next = nil
 	}
 }
 
@@ -119,23 +145,24 @@ func (s *set) look(t *token) []crypto.PublicKey {
 }
 
 // want asks for the keys to be fetched because that of the token is not known,
-// and returns what to wait for; nil when it is too early to fetch again.
-func (s *set) want(t *token) <-chan struct{} {
+// and reports whether that happens, or happens already: then the bell will ring.
+// It does not when it is too early to fetch again.
+func (s *set) want(t *token) bool {
 	if !slices.Contains(s.cfg.Algorithms, t.algorithm) {
-		return nil
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch now := s.now(); {
-	case !s.running:
-		return nil
+	switch {
+	case s.stopped:
+		return false
 	case s.fetching:
-		return s.done // what others asked for is as good
-	case !s.dueLocked(now):
-		return nil
+		return true
+	case s.dueLocked(s.now()):
+		s.ask()
+		return true
 	}
-	s.ask()
-	return s.done
+	return false
 }
 
 // matchingLocked returns the keys with the token's kid, or, if it has none, those

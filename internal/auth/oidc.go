@@ -63,7 +63,7 @@ func (a *Authenticator) newProvider(p Provider) (*provider, error) {
 	if err := keys.checkRest(); err != nil {
 		return nil, err
 	}
-	made := &provider{cfg: p, keys: newSet(keys, a.outbound, a.now, a.logger)}
+	made := &provider{cfg: p, keys: a.newSet(keys)}
 	if p.KeysURL == "" {
 		found := &discovery{issuer: p.Issuer, out: a.outbound}
 		made.keys.locate = found.locate

@@ -13,8 +13,7 @@ import (
 // run fetches the keys at once, before they are too old, and when somebody asks,
 // until ctx ends.
 func (s *set) run(ctx context.Context) {
-	s.setRunning(true)
-	defer s.setRunning(false)
+	defer s.stop()
 	for {
 		timer := time.NewTimer(s.attempt(ctx))
 		select {
@@ -28,16 +27,12 @@ func (s *set) run(ctx context.Context) {
 	}
 }
 
-// setRunning says whether there is somebody to ask. Who waits when nobody is left
-// gets an answer.
-func (s *set) setRunning(running bool) {
+// stop lets those go who wait although nobody is left to fetch.
+func (s *set) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.running = running
-	if !running {
-		close(s.done)
-		s.done = make(chan struct{})
-	}
+	s.stopped = true
+	s.bell.ring()
 }
 
 // attempt fetches the keys if that is due, and returns when it will be.
@@ -50,8 +45,7 @@ func (s *set) attempt(ctx context.Context) time.Duration {
 	defer s.mu.Unlock()
 	now := s.now()
 	s.fetching = false
-	close(s.done)
-	s.done = make(chan struct{})
+	defer s.bell.ring()
 	switch {
 	case err == nil:
 		if s.failures > 0 {
