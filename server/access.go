@@ -13,6 +13,7 @@ import (
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
 	"github.com/parley-im/parley/internal/auth"
+	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/wire"
@@ -210,6 +211,7 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 		c.Principal = account.Nobody()
 	}
 	c.Protocol = at.protocol
+	c.Watch = s.watch(at)
 	visit := &visit{users: &s.access.users}
 	c.Authenticate = func(ctx context.Context, shown account.Credential) (*account.Login, error) {
 		login, err := s.authenticate(ctx, at, shown)
@@ -222,6 +224,24 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 		return login, nil
 	}
 	return visit.over, visit.as(c.Principal)
+}
+
+// watch counts what a client does, and notes what it may not.
+func (s *Server) watch(at peer) *broker.Watch {
+	ctx := context.Background() // the log does not end with a conversation
+	w := &broker.Watch{Denied: func(who *account.Principal, o account.Operation, t parley.Topic) {
+		s.access.audit.Record(ctx, &audit.Event{
+			Kind: audit.Denial, Address: at.address, Protocol: at.protocol, User: who.User, Credential: who.Credential, What: o.String() + " " + string(t),
+		})
+	}}
+	w.Spend = func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
+		err := s.access.rates.publishes(who, at.address, o, t, bytes)
+		if err != nil {
+			s.exceeded(ctx, who, at, err)
+		}
+		return err
+	}
+	return w
 }
 
 // visitor is who asks for a conversation by r; nobody when that is to be said in
