@@ -6,24 +6,35 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
+	"github.com/parley-im/parley/internal/auth"
+	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/httpapi"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/wire"
 )
 
+// verifier finds out who a credential proves.
+type verifier func(context.Context, account.Credential) (*account.Login, error)
+
 // access decides who is who, and how much they may do.
 type access struct {
 	// verify tells who a credential proves; nil in open mode, in which nobody is
 	// asked for one.
-	verify func(context.Context, account.Credential) (*account.Login, error)
-	rates  rates
-	audit  *audit.Log
-	users  perUser
+	verify verifier
+	// verifyTest is the same for the listener with the secret of Titan's tests.
+	verifyTest verifier
+	// authenticators are behind them.
+	authenticators []*auth.Authenticator
+
+	rates rates
+	audit *audit.Log
+	users perUser
 }
 
 // open reports whether nobody is asked for a credential.
@@ -38,6 +49,49 @@ func (a *access) limit(c *Access) {
 // authenticates reports whether clients are asked for a credential.
 func (c *Config) authenticates() bool { return c.Access.Required || c.Auth.Configured() }
 
+// openAccess makes what verifies credentials. The directory is open.
+func (s *Server) openAccess() error {
+	a := &s.access
+	if s.cfg.authenticates() {
+		verify, err := s.authenticator(auth.Config{})
+		if err != nil {
+			return err
+		}
+		a.verify = verify
+	}
+	if s.cfg.Titan.Test {
+		everybody := auth.Key{
+			Name: "titan-test", Algorithms: []string{"HS256", "HS384", "HS512"}, Secret: []byte("pass"),
+			Rules: auth.Rules{UserClaim: "userid", Legacy: true},
+		}
+		verify, err := s.authenticator(auth.Config{Keys: []auth.Key{everybody}})
+		if err != nil {
+			return err
+		}
+		a.verifyTest = func(ctx context.Context, c account.Credential) (*account.Login, error) {
+			login, err := verify(ctx, c)
+			if err == nil {
+				who := *login.Principal
+				who.Grants = append(slices.Clone(who.Grants), account.Grant{Operations: account.Send, Pattern: "/$inbox/*"})
+				login.Principal = &who
+			}
+			return login, err
+		}
+	}
+	return nil
+}
+
+// authenticator makes one that runs with the server.
+func (s *Server) authenticator(c auth.Config) (verifier, error) {
+	c.Directory, c.Clock, c.Logger = s.accounts, s.clock, s.logger
+	a, err := auth.New(c)
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	s.access.authenticators = append(s.access.authenticators, a)
+	return a.Verify, nil
+}
+
 // errUnverified is what a client learns of a credential that was refused.
 var errUnverified = fmt.Errorf("the credential is not accepted: %w", parley.ErrUnauthenticated)
 
@@ -48,6 +102,12 @@ var errNoneAsked = fmt.Errorf("this server has no authentication, and so cannot 
 type peer struct {
 	address  netip.Addr
 	protocol string
+	verify   verifier // nil in open mode
+}
+
+// at is where a request comes from.
+func (s *Server) at(r *http.Request, protocolName string) peer {
+	return peer{network(r.RemoteAddr), protocolName, s.access.verify}
 }
 
 // authenticate verifies what a client shows. The error tells the client that it
@@ -55,14 +115,14 @@ type peer struct {
 // logged.
 func (s *Server) authenticate(ctx context.Context, at peer, c account.Credential) (*account.Login, error) {
 	a := &s.access
-	if a.open() {
+	if at.verify == nil {
 		return claim(c)
 	}
 	if err := a.rates.mayTry(at.address); err != nil {
 		s.exceeded(ctx, account.Nobody(), at, err)
 		return nil, err
 	}
-	login, err := a.verify(ctx, c)
+	login, err := at.verify(ctx, c)
 	if err == nil {
 		err = a.rates.connects(login.Principal)
 	}
@@ -74,7 +134,11 @@ func (s *Server) authenticate(ctx context.Context, at peer, c account.Credential
 		return nil, err // nobody's fault who asks
 	}
 	a.rates.failed(at.address)
-	a.audit.Record(ctx, &audit.Event{Kind: audit.Failure, Address: at.address, Protocol: at.protocol, What: kindName(c.Kind)})
+	e := &audit.Event{Kind: audit.Failure, Address: at.address, Protocol: at.protocol, What: kindName(c.Kind)}
+	if refused, ok := errors.AsType[*auth.Error](err); ok {
+		e.User, e.What = refused.User, e.What+": "+refused.Reason
+	}
+	a.audit.Record(ctx, e)
 	return nil, err
 }
 
@@ -114,8 +178,8 @@ func kindName(k account.CredentialKind) string {
 
 // caller is who makes a request: nobody, when it shows nothing and the server
 // asks. The error says that what it shows is not accepted.
-func (s *Server) caller(r *http.Request, protocolName string) (*account.Principal, error) {
-	if s.access.open() {
+func (s *Server) caller(r *http.Request, at peer) (*account.Principal, error) {
+	if at.verify == nil {
 		return account.Anyone(parley.Identity{}), nil
 	}
 	shown := credentialOf(r)
@@ -125,7 +189,7 @@ func (s *Server) caller(r *http.Request, protocolName string) (*account.Principa
 	case shown.Kind == 0:
 		return account.Nobody(), nil
 	}
-	login, err := s.authenticate(r.Context(), peer{network(r.RemoteAddr), protocolName}, shown.Credential)
+	login, err := s.authenticate(r.Context(), at, shown.Credential)
 	if err != nil {
 		return nil, err
 	}
@@ -141,21 +205,16 @@ func (s *Server) caller(r *http.Request, protocolName string) (*account.Principa
 // somebody else. The function that is returned is called when the conversation
 // is over. The error says that this user has too many.
 func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err error) {
-	if c.Principal == nil && s.access.open() {
+	if c.Principal == nil && at.verify == nil {
 		c.Principal = account.Anyone(c.Identity)
 	} else if c.Principal == nil {
 		c.Principal = account.Nobody()
 	}
 	c.Protocol = at.protocol
+	c.Watch = s.watch(at)
 	visit := &visit{users: &s.access.users}
-	verify := c.Authenticate
-	if verify == nil {
-		verify = func(ctx context.Context, shown account.Credential) (*account.Login, error) {
-			return s.authenticate(ctx, at, shown)
-		}
-	}
 	c.Authenticate = func(ctx context.Context, shown account.Credential) (*account.Login, error) {
-		login, err := verify(ctx, shown)
+		login, err := s.authenticate(ctx, at, shown)
 		if err == nil {
 			err = visit.as(login.Principal)
 		}
@@ -167,20 +226,38 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 	return visit.over, visit.as(c.Principal)
 }
 
+// watch counts what a client does, and notes what it may not.
+func (s *Server) watch(at peer) *broker.Watch {
+	ctx := context.Background() // the log does not end with a conversation
+	w := &broker.Watch{Denied: func(who *account.Principal, o account.Operation, t parley.Topic) {
+		s.access.audit.Record(ctx, &audit.Event{
+			Kind: audit.Denial, Address: at.address, Protocol: at.protocol, User: who.User, Credential: who.Credential, What: o.String() + " " + string(t),
+		})
+	}}
+	w.Spend = func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
+		err := s.access.rates.publishes(who, at.address, o, t, bytes)
+		if err != nil {
+			s.exceeded(ctx, who, at, err)
+		}
+		return err
+	}
+	return w
+}
+
 // visitor is who asks for a conversation by r; nobody when that is to be said in
 // it. The page that a browser acts for is judged first: others learn nothing of
 // credentials.
-func (s *Server) visitor(r *http.Request, protocolName string, c *wire.Config) (*account.Principal, error) {
-	if s.access.open() {
+func (s *Server) visitor(r *http.Request, at peer, c *wire.Config) (*account.Principal, error) {
+	if at.verify == nil {
 		return account.Anyone(parley.Identity{}), nil
 	}
-	if err := c.Policy.Check(r); err != nil {
+	if err := c.Check(r); err != nil {
 		return account.Nobody(), err
 	}
 	if r.Method != http.MethodGet || r.Header.Get("Upgrade") == "" { // will be refused, and costs nothing until then
 		return account.Nobody(), nil
 	}
-	who, err := s.caller(r, protocolName)
+	who, err := s.caller(r, at)
 	if err != nil {
 		return account.Nobody(), err
 	}
@@ -202,11 +279,13 @@ func (s *Server) plainToNetwork() bool {
 }
 
 // restCaller is who makes a request of the HTTP API.
-func (s *Server) restCaller(r *http.Request) (*account.Principal, error) { return s.caller(r, "rest") }
+func (s *Server) restCaller(r *http.Request) (*account.Principal, error) {
+	return s.caller(r, s.at(r, "rest"))
+}
 
 // gobblerCaller is who makes a request of the Gobbler server's HTTP API.
 func (s *Server) gobblerCaller(r *http.Request) (*account.Principal, error) {
-	return s.caller(r, gobblerName)
+	return s.caller(r, s.at(r, gobblerName))
 }
 
 // denied notes that somebody may not do what they asked for.
@@ -221,7 +300,7 @@ func (s *Server) spend(r *http.Request, who *account.Principal, m *parley.Messag
 	from := network(r.RemoteAddr)
 	err := s.access.rates.publishes(who, from, account.Publish, m.Topic, len(m.Body))
 	if err != nil {
-		s.exceeded(r.Context(), who, peer{from, "http"}, err)
+		s.exceeded(r.Context(), who, s.at(r, "http"), err)
 	}
 	return err
 }
@@ -262,7 +341,7 @@ func (s *Server) operators(near func(*http.Request) bool) guard {
 func (s *Server) operator(r *http.Request, near bool) (*account.Principal, error) {
 	who := account.Nobody()
 	if !s.access.open() {
-		shown, err := s.caller(r, "operator")
+		shown, err := s.caller(r, s.at(r, "operator"))
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ func (s *Server) openAccounts(ctx context.Context) error {
 		KV:     s.store,
 		Clock:  s.clock,
 		Logger: s.logger,
+		Grants: s.cfg.Access.Grants,
 		Revoked: func(match func(*account.Principal) bool, reason string) {
 			if n := s.broker.Revoke(match, reason); n > 0 {
 				s.logger.Info("sessions ended", "sessions", n, "reason", reason)

@@ -30,6 +30,8 @@ const (
 type dialect struct {
 	name string
 	wire *wire.Config
+	// verify knows who its clients are; nil in open mode.
+	verify verifier
 	// begin prepares the conversation of a request by who, which is nobody as long
 	// as the client has to say who it is, or refuses it.
 	begin func(r *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error)
@@ -47,7 +49,7 @@ func (s *Server) nativeDialect() *dialect {
 		Idle:          idleTimeout,
 	}
 	return &dialect{
-		name: nativeName,
+		name: nativeName, verify: s.access.verify,
 		wire: s.wireConfig(frame),
 		begin: func(_ *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
 			return func(conn *wire.WebSocket) protocol.Conversation {
@@ -64,7 +66,7 @@ func (s *Server) gobblerDialect(spoken gobbler.Dialect) *dialect {
 	config.AnyText = true
 	config.Subprotocols = []string{gobbler.Documented.Subprotocol(), gobbler.Deployed.Subprotocol()}
 	return &dialect{
-		name: gobblerName,
+		name: gobblerName, verify: s.access.verify,
 		wire: config,
 		begin: func(r *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
 			if !who.Known() { // the protocol has no way to say it later
@@ -104,8 +106,8 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 	strangers := s.conns(&uncompressed)
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.admitted(w, r, func() func() {
-			at := peer{network(r.RemoteAddr), d.name}
-			who, err := s.visitor(r, d.name, conns.Load())
+			at := peer{network(r.RemoteAddr), d.name, d.verify}
+			who, err := s.visitor(r, at, conns.Load())
 			var begin func(*wire.WebSocket) protocol.Conversation
 			if err == nil {
 				begin, err = d.begin(r, who)
@@ -136,7 +138,7 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 func (s *Server) admitted(w http.ResponseWriter, r *http.Request, begin func() func()) {
 	from := network(r.RemoteAddr)
 	if err := s.access.rates.arrives(from); err != nil {
-		s.exceeded(r.Context(), account.Nobody(), peer{from, "http"}, err)
+		s.exceeded(r.Context(), account.Nobody(), s.at(r, "http"), err)
 		s.count.refused("rate")
 		httpapi.FailText(w, r, s.logger, err)
 		return

@@ -45,7 +45,7 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 			wire.SetEventStreamHeader(w.Header(), r)
 			return
 		}
-		at := peer{network(r.RemoteAddr), sseName} // the conversation does not keep the request
+		at := s.at(r, sseName) // the conversation does not keep the request
 		s.admitted(w, r, func() func() {
 			conn, err := wire.OpenEventStream(w, r, conns.Load())
 			if err != nil {
@@ -67,7 +67,7 @@ func (s *Server) events(ctx context.Context) http.HandlerFunc {
 // listener is who asks for an event stream, who must be known and may have it: the
 // client learns that by the status.
 func (s *Server) listener(r *http.Request, request *broker.Subscribe) (*account.Principal, error) {
-	who, err := s.caller(r, sseName)
+	who, err := s.caller(r, s.at(r, sseName))
 	if err != nil {
 		return nil, err
 	}

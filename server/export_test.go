@@ -26,7 +26,7 @@ func (s *Server) Converse(ctx context.Context, c protocol.Conversation) {
 // requests go through.
 func (s *Server) Upgrade(ctx context.Context, begin func()) http.Handler {
 	return s.guard(s.policy.CheckHost, s.upgrade(ctx, &dialect{
-		name: "test", wire: s.wireConfig(0),
+		name: "test", verify: s.access.verify, wire: s.wireConfig(0),
 		begin: func(*http.Request, *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
 			begin()
 			return nil, fmt.Errorf("none: %w", parley.ErrInvalid)

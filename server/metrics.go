@@ -178,7 +178,7 @@ func brokerMetrics() []metric {
 		counter("published_bytes_total", "Bytes of their bodies.", func(s *snapshot) float64 { return float64(s.broker.PublishedBytes) }),
 		counter("duplicate_messages_total", "Publishes of what an earlier one had stored.", func(s *snapshot) float64 { return float64(s.broker.Duplicates) }),
 		counter("conflicting_messages_total", "Publishes that used an id again for another message.", func(s *snapshot) float64 { return float64(s.broker.Conflicts) }),
-		counter("refused_messages_total", "Publishes refused because the queue was full, or the server stopping.", func(s *snapshot) float64 { return float64(s.broker.Refused) }),
+		counter("refused_messages_total", "Publishes refused because the queue was full, the server was stopping, or there were too many.", func(s *snapshot) float64 { return float64(s.broker.Refused) }),
 		counter("storage_full_messages_total", "Publishes refused because the disk is almost full.", func(s *snapshot) float64 { return float64(s.broker.NoRoom) }),
 		counter("failed_messages_total", "Publishes that the store failed to take.", func(s *snapshot) float64 { return float64(s.broker.Failed) }),
 		counter("delivered_messages_total", "Messages delivered, once for each subscription.", func(s *snapshot) float64 { return float64(s.broker.Delivered) }),

@@ -101,6 +101,9 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openAccounts(context.Background()); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
+	if err := s.openAccess(); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
 	if s.ids, err = titanIDs(context.Background(), s.store); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
@@ -167,6 +170,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.start(ctx, &down, failed, task{"keep accounts", s.accounts.Run})
 	s.start(ctx, &down, failed, task{"watch connections", s.keeper.Run})
 	s.start(ctx, &down, failed, task{"watch the disk", s.watchDisk})
+	for _, a := range s.access.authenticators {
+		s.start(ctx, &down, failed, task{"fetch keys", a.Run})
+	}
 	if s.certificate != nil {
 		s.start(ctx, &down, failed, task{"watch the certificate", s.certificate.watch})
 	}

@@ -43,9 +43,6 @@ const (
 	mustSpeak = 5 * time.Second
 )
 
-// verifier is what Conversation.Authenticate wants.
-type verifier func(context.Context, account.Credential) (*account.Login, error)
-
 // titanFaults checks what is special about Titan's listeners.
 func (c *Config) titanFaults(add func(key, problem string)) {
 	t := &c.Titan
@@ -105,8 +102,8 @@ func (s *Server) titanFrameBytes() int {
 	return max(titanFrame, twice*int(s.cfg.Limits.Message)+64<<10)
 }
 
-// titanDialect speaks Titan's protocol with whom verify knows; nil is whom the
-// server knows.
+// titanDialect speaks Titan's protocol with whom verify knows; nil is nobody,
+// in open mode.
 func (s *Server) titanDialect(verify verifier) *dialect {
 	config := s.wireConfig(s.titanFrameBytes())
 	config.Compression = false // its server never agreed to any
@@ -119,16 +116,14 @@ func (s *Server) titanDialect(verify verifier) *dialect {
 	}
 	terms := s.titanTerms(titan.Titan)
 	return &dialect{
-		name: titanName,
+		name: titanName, verify: verify,
 		wire: config,
 		begin: func(_ *http.Request, who *account.Principal) (func(*wire.WebSocket) protocol.Conversation, error) {
 			if who.User == "" { // its clients always say who they are
 				who = account.Nobody()
 			}
 			return func(conn *wire.WebSocket) protocol.Conversation {
-				c := titan.Conversation(conn, s.broker, terms, who)
-				c.Authenticate = verify
-				return c
+				return titan.Conversation(conn, s.broker, terms, who)
 			}, nil
 		},
 	}
@@ -141,7 +136,7 @@ func (s *Server) titanBeside(ctx context.Context, mux *http.ServeMux, next http.
 	if !s.cfg.Titan.WebSocket {
 		return next
 	}
-	serve := s.upgrade(ctx, s.titanDialect(nil))
+	serve := s.upgrade(ctx, s.titanDialect(s.access.verify))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if wire.IsUpgrade(r) {
 			if _, pattern := mux.Handler(r); pattern == "" || pattern == "/{$}" {
@@ -158,7 +153,7 @@ func (s *Server) serveTitan(ctx context.Context, serving *errgroup.Group, share 
 	if s.titanTest != nil {
 		nothing := http.NewServeMux()
 		nothing.Handle("GET "+varsPath, s.operators(local)(http.HandlerFunc(s.vars)))
-		serve := s.upgrade(context.WithoutCancel(ctx), s.titanDialect(s.verifyTest))
+		serve := s.upgrade(context.WithoutCancel(ctx), s.titanDialect(s.access.verifyTest))
 		routes := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if wire.IsUpgrade(r) {
 				serve(w, r)
@@ -266,7 +261,7 @@ func (s *Server) greetDevastator(ctx context.Context, conn *wire.Length, terms t
 	s.talks.Go(func() {
 		defer s.sessions.leave(from)
 		c := titan.Conversation(conn, s.broker, terms, s.holder(ctx, from, state.PeerCertificates))
-		s.converse(context.WithoutCancel(ctx), peer{from, devastatorName}, c)
+		s.converse(context.WithoutCancel(ctx), peer{from, devastatorName, s.access.verify}, c)
 	})
 }
 
@@ -277,7 +272,7 @@ func (s *Server) holder(ctx context.Context, from netip.Addr, chain []*x509.Cert
 	if len(chain) == 0 {
 		return account.Nobody()
 	}
-	login, err := s.authenticate(ctx, peer{from, devastatorName}, account.Credential{Kind: account.Certificate, Certificate: chain[0].Raw})
+	login, err := s.authenticate(ctx, peer{from, devastatorName, s.access.verify}, account.Credential{Kind: account.Certificate, Certificate: chain[0].Raw})
 	if err != nil {
 		return account.Nobody()
 	}

@@ -71,6 +71,7 @@ func packages() map[string]rule {
 		"test/redisserver": {imports: []string{"test/require"}},
 		"test/browser":     {tests: []string{"client", "server"}},
 		"test/proxy":       {tests: []string{"client", "server"}},
+		"test/security":    {tests: []string{"client", "server"}},
 	}
 }
 
@@ -86,7 +87,7 @@ func suites() []string {
 
 // serverTests are packages whose tests may start a whole server.
 func serverTests() []string {
-	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "test/browser", "test/chaos", "test/proxy"}
+	return []string{".", "client", "server", "cmd/parley", "cmd/parley/internal/bench", "cmd/parley/internal/console", "test/browser", "test/chaos", "test/proxy", "test/security"}
 }
 
 // technologies gives each third-party module its home: the packages whose code

@@ -214,7 +214,8 @@ func (b *Broker) await(ctx context.Context, s *submission) error {
 // submit hands s over to be stored, and counts it.
 func (b *Broker) submit(s *submission) error {
 	b.stats.received.Add(int64(s.messages))
-	b.stats.invalid.Add(int64(s.invalid))
+	b.stats.invalid.Add(int64(s.invalid - s.limited))
+	b.stats.refused.Add(int64(s.limited))
 	err := b.queue.push(s)
 	if err != nil {
 		b.stats.refused.Add(int64(s.messages - s.invalid))

@@ -123,7 +123,7 @@ func (s *Session) mayPublish(p *account.Principal, t parley.Topic) error {
 	if err == nil {
 		c.topic, c.allowed = t, p
 	}
-	return err
+	return s.cfg.Watch.note(p, account.Publish, t, err)
 }
 
 // Permit refuses a subscription that p may not have: what is live needs

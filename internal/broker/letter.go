@@ -45,7 +45,7 @@ func producerOf(kind string, parts ...string) string {
 
 // Send stores letters; it does not wait, and is answered by Sent.
 func (s *Session) Send(r *Send) {
-	sub := s.broker.post(s.Principal(), r)
+	sub := s.broker.post(s.Principal(), r, s.cfg.Watch)
 	sub.session = s
 	sub.answer = func() {
 		r.settle(sub)
@@ -57,7 +57,7 @@ func (s *Session) Send(r *Send) {
 // Send stores letters of who without a session, and returns when they have their
 // results. An error is as from Publish.
 func (b *Broker) Send(ctx context.Context, who *account.Principal, r *Send) error {
-	sub := b.post(who, r)
+	sub := b.post(who, r, nil)
 	if err := b.await(ctx, sub); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (b *Broker) Send(ctx context.Context, who *account.Principal, r *Send) erro
 // post makes the submission of r: every message that its letters become, but for
 // those that are refused. They are stored by one append, so that no crash leaves
 // the copy without the letter.
-func (b *Broker) post(who *account.Principal, r *Send) *submission {
+func (b *Broker) post(who *account.Principal, r *Send, w *Watch) *submission {
 	p := &Publish{}
 	room := min(b.cfg.QueueBytes/2, sendBytes)
 	for i := range r.Letters {
@@ -86,7 +86,7 @@ func (b *Broker) post(who *account.Principal, r *Send) *submission {
 			b.Refused(l.Err)
 			continue
 		}
-		p.Messages = b.address(p.Messages, who, l)
+		p.Messages = b.address(p.Messages, who, l, w)
 	}
 	return &submission{publishes: []*Publish{p}}
 }
@@ -139,7 +139,7 @@ func isName(s string) error {
 }
 
 // address appends the messages that l becomes.
-func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter) []Publication {
+func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter, w *Watch) []Publication {
 	own := l.Message.ID != ""
 	if !own {
 		l.Message.ID = newID()
@@ -163,7 +163,12 @@ func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter) [
 	}
 	for i, to := range l.To {
 		l.entries[i] = -1
-		if err := who.Allow(account.Send, parley.InboxTopic(to)); err != nil {
+		inbox := parley.InboxTopic(to)
+		err := w.note(who, account.Send, inbox, who.Allow(account.Send, inbox))
+		if err == nil {
+			err = w.spend(who, account.Send, &l.Message, inbox)
+		}
+		if err != nil {
 			l.Results[i].Err = err
 			b.Refused(err)
 			continue

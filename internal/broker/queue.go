@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -21,7 +22,8 @@ type submission struct {
 	publishes []*Publish
 	bytes     int
 	messages  int
-	invalid   int      // of the messages, those that broke a rule
+	invalid   int      // of the messages, those that are refused already
+	limited   int      // of those, the ones that were too many
 	answer    func()   // called when all results are set
 	session   *Session // whose end takes it along; nil for nobody's
 }
@@ -31,8 +33,11 @@ func (s *submission) measure() {
 	for _, p := range s.publishes {
 		for i := range p.Messages {
 			s.bytes += p.Messages[i].Message.Size()
-			if p.Messages[i].Result.Err != nil {
+			if err := p.Messages[i].Result.Err; err != nil {
 				s.invalid++
+				if errors.Is(err, parley.ErrUnavailable) {
+					s.limited++
+				}
 			}
 		}
 		s.messages += len(p.Messages)
@@ -137,6 +142,9 @@ func (c *commit) gather(messages int) {
 				e := backend.Entry{Message: &m.Message}
 				if m.Producer != "" && m.Message.ID != "" {
 					e.Key = m.Producer + "\x00" + m.Message.ID
+					if user := m.Message.Sender.User; user != "" { // whose ids are in nobody else's way
+						e.Key = user + "\x00" + e.Key
+					}
 				}
 				c.publications = append(c.publications, m)
 				c.entries = append(c.entries, e)

@@ -20,6 +20,8 @@ type SessionConfig struct {
 	Principal *account.Principal
 	// Protocol and Remote are told to who lists their sessions.
 	Protocol, Remote string
+	// Watch is told what the client does.
+	Watch *Watch
 	// Wake is called when there are events to take and nobody is taking them:
 	// whoever is woken calls Next until it returns none. It must not block and
 	// must not call the session.
@@ -142,6 +144,9 @@ func (s *Session) Publish(requests []*Publish) {
 				m.Result.Err = cmp.Or(expired, s.mayPublish(who, m.Message.Topic))
 			}
 			s.broker.cfg.Limits.check(m)
+			if m.Result.Err == nil {
+				m.Result.Err = s.cfg.Watch.spend(who, account.Publish, &m.Message, m.Message.Topic)
+			}
 		}
 	}
 	s.submit(sub)
@@ -216,12 +221,13 @@ func (l Limits) check(p *Publication) {
 // Subscribe begins a subscription; it is answered by Subscribed or Failed.
 func (s *Session) Subscribe(ctx context.Context, r Subscribe) {
 	who := s.Principal()
-	if err := cmp.Or(s.broker.expired(who), r.Permit(who)); err != nil {
+	err := cmp.Or(s.broker.expired(who), r.Permit(who))
+	if s.cfg.Watch.note(who, account.Subscribe, r.Topic, err) != nil {
 		s.Reply(&Failed{r.Ref, err}, 0)
 		return
 	}
 	u := newSubscription(s, r)
-	err := s.attach(ctx, u)
+	err = s.attach(ctx, u)
 	if err != nil {
 		s.Reply(&Failed{r.Ref, err}, 0)
 		return
@@ -508,7 +514,7 @@ func (s *Session) finish(u *Subscription) {
 // History reads one page; it is answered by History or Failed.
 func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
 	page, err := s.broker.History(ctx, s.Principal(), q)
-	if err != nil {
+	if s.cfg.Watch.note(s.Principal(), account.History, q.Topic, err) != nil {
 		s.Reply(&Failed{ref, err}, 0)
 		return
 	}
@@ -522,7 +528,7 @@ func (s *Session) History(ctx context.Context, ref string, q backend.Query) {
 // Count counts stored messages; it is answered by Counted or Failed.
 func (s *Session) Count(ctx context.Context, ref string, q backend.Query) {
 	span, err := s.broker.Count(ctx, s.Principal(), q)
-	if err != nil {
+	if s.cfg.Watch.note(s.Principal(), account.History, q.Topic, err) != nil {
 		s.Reply(&Failed{ref, err}, 0)
 		return
 	}

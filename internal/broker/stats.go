@@ -59,7 +59,7 @@ type Stats struct {
 	// counting one for each request that could not be read;
 	// Published messages were stored, PublishedBytes is the sum of their
 	// bodies; Duplicates were stored before; Conflicts used an id again for
-	// another message; Refused found the queue full or the broker stopping; NoRoom were refused because
+	// another message; Refused found the queue full or the broker stopping, or were too many; NoRoom were refused because
 	// the disk is almost full; Failed could not be stored. Received is the sum of
 	// all but PublishedBytes, when nothing waits.
 	Received, Invalid, Published, PublishedBytes, Duplicates, Conflicts, Refused, NoRoom, Failed int64

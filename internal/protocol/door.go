@@ -18,7 +18,7 @@ import (
 const (
 	doorBytes    = 8 << 10         // of one message
 	doorMessages = 4               // in all
-	doorRequests = 4               // in one message: a credential, with a hello or what it is for
+	doorRequests = 8               // in one message: a credential, with a hello or what it is for
 	doorTime     = 5 * time.Second // without what verifying takes
 )
 
@@ -114,7 +114,7 @@ func (t *talk) admit(ctx context.Context, b *broker.Broker, r Request) {
 			return
 		}
 		t.leave("not authenticated", retryOf(err))
-	case *Hello, *Ping, *Reply:
+	case *Hello, *Ping, *Reply, *Await:
 		t.do(ctx, b, r)
 	default:
 		t.reject(ctx, b, r)
@@ -153,7 +153,7 @@ func (t *talk) reject(ctx context.Context, b *broker.Broker, r Request) {
 		ref = r.Ref
 	case *Sessions:
 		ref = r.Ref
-	case *Authenticate, *Hello, *Ping, *Reply: // may be asked
+	case *Authenticate, *Hello, *Ping, *Reply, *Await: // may be asked
 	}
 	if ref != "" {
 		t.session.Reply(&broker.Failed{Ref: ref, Err: account.ErrUnknown}, 0)

@@ -30,6 +30,8 @@ type Conversation struct {
 	Authenticate func(context.Context, account.Credential) (*account.Login, error)
 	// Protocol is the name of what the client speaks.
 	Protocol string
+	// Watch is told what the client does; nil for nobody.
+	Watch *broker.Watch
 	// Greet sends broker.Welcome first, for protocols whose server speaks
 	// first.
 	Greet bool
@@ -62,6 +64,7 @@ func Serve(ctx context.Context, c Conversation) error {
 		Identity:  c.Identity,
 		Principal: c.Principal,
 		Protocol:  c.Protocol,
+		Watch:     c.Watch,
 		Remote:    c.Conn.Remote().String(),
 		Wake:      func() { t.writer.Go(func() { t.tell(ctx) }) },
 	})

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -52,6 +53,13 @@ type Config struct {
 	// Compression agrees to permessage-deflate (RFC 7692), without context
 	// takeover on either side, when the client offers it.
 	Compression bool
+}
+
+// Check is Policy.Check, with Origins admitted too.
+func (c *Config) Check(r *http.Request) error {
+	policy := c.Policy
+	policy.Origins = slices.Concat(policy.Origins, c.Origins)
+	return policy.Check(r)
 }
 
 func (c *Config) maxFrame() int {

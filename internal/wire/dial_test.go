@@ -93,7 +93,7 @@ func TestTLS(t *testing.T) {
 	defer server.Close()
 	secure := server.Client().Transport.(*http.Transport).TLSClientConfig
 	for _, scheme := range []string{"wss", "https"} {
-		c, err := wire.DialTLS(t.Context(), scheme+"://"+server.Listener.Addr().String(), &tls.Config{RootCAs: secure.RootCAs})
+		c, err := wire.DialTLS(t.Context(), scheme+"://"+server.Listener.Addr().String(), http.Header{}, &tls.Config{RootCAs: secure.RootCAs})
 		if err != nil {
 			t.Fatal(err)
 		}

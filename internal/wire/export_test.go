@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 )
@@ -34,11 +32,6 @@ func NewClientEnd(conn net.Conn, cfg *Config) *WebSocket {
 // NewEventStream is an event stream over any connection, its head already sent.
 func NewEventStream(conn net.Conn, cfg *Config, chunked bool) *EventStream {
 	return newEventStream(conn, cfg, chunked)
-}
-
-// DialTLS is Dial with a TLS configuration.
-func DialTLS(ctx context.Context, address string, secure *tls.Config) (*WebSocket, error) {
-	return dial(ctx, address, http.Header{}, secure)
 }
 
 // AgreeToDeflate is the answer to the lines of a client's offers.

@@ -56,6 +56,7 @@ type Length struct {
 	lo     int
 	total  int
 	frames []Frame
+	narrow int // bounds a frame more tightly, unless it is 0
 
 	opened atomic.Int64 // Keeper time of the end of the handshake; 0 before
 	heard  atomic.Bool  // the first frame has come
@@ -167,7 +168,7 @@ func (l *Length) restart() {
 // the frames that came before it.
 func (l *Length) parse() *CloseError {
 	l.total = 0
-	for len(l.frames) < maxSpareFrames {
+	for len(l.frames) < maxSpareFrames && (l.narrow == 0 || len(l.frames) == 0) {
 		rest := l.buf[l.lo:]
 		if len(rest) < lengthBytes {
 			return nil
@@ -187,8 +188,14 @@ func (l *Length) parse() *CloseError {
 	return nil
 }
 
+// Narrow is as that of WebSocket.
+func (l *Length) Narrow(n int) { l.narrow = n }
+
 // most bounds the next frame.
 func (l *Length) most() int {
+	if l.narrow > 0 {
+		return l.narrow
+	}
 	if !l.heard.Load() && len(l.frames) == 0 && l.cfg.MaxFirst > 0 {
 		return l.cfg.MaxFirst
 	}

@@ -88,9 +88,7 @@ func checkUpgrade(r *http.Request, cfg *Config) (*http.Request, error) {
 	if !hasToken(r.Header, "Upgrade", "websocket") || !hasToken(r.Header, "Connection", "upgrade") {
 		return nil, &refusal{status: http.StatusBadRequest}
 	}
-	policy := cfg.Policy
-	policy.Origins = slices.Concat(policy.Origins, cfg.Origins)
-	if err := policy.Check(r); err != nil {
+	if err := cfg.Check(r); err != nil {
 		return nil, &refusal{http.StatusForbidden, err.Error()}
 	}
 	key, version := r.Header.Values("Sec-WebSocket-Key"), r.Header.Values("Sec-WebSocket-Version")
