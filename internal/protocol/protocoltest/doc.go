@@ -11,6 +11,8 @@
 //	< text                        the server sends a frame
 //	| text                        a further line of the frame above, after an LF
 //	< (nothing)                   the server is silent
+//	< (closed 1000)               the server closes with that code; (closed): with any
+//	close                         the client closes; the same name may open again
 //
 // With several connections each line begins with a name in capitals:
 //

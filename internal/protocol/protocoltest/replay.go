@@ -2,7 +2,11 @@ package protocoltest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -67,11 +71,12 @@ type replay struct {
 	names   names
 	peers   map[string]*peer
 	order   []string // of peers
+	past    []*peer  // whose names have returned
 	readers sync.WaitGroup
 }
 
 func (r *replay) stop() {
-	for _, p := range r.peers {
+	for _, p := range slices.AppendSeq(r.past, maps.Values(r.peers)) {
 		close(p.done)
 		_ = p.conn.Close(1000, "") // the server may have closed it already
 	}
@@ -85,6 +90,9 @@ func (r *replay) play(s Script) error {
 		}
 	}
 	for _, name := range r.order {
+		if r.peers[name].over {
+			continue
+		}
 		if err := r.silence(r.peers[name]); err != nil {
 			return fmt.Errorf("%s:%d: at the end of the transcript, connection %q: %w", s.File, s.End, name, err)
 		}
@@ -107,14 +115,39 @@ func (r *replay) step(st step) error {
 		return r.expect(p, st.text)
 	case silent:
 		return r.silence(p)
+	case ends:
+		return p.ended(st.text)
+	case leaves:
+		p.over = true
+		return p.conn.Close(wire.CloseNormal, "")
 	case opens:
 	}
 	return nil
 }
 
+// ended waits for the end of the connection, which must have that close code if
+// there is one.
+func (p *peer) ended(code string) error {
+	f, err := p.next()
+	if err == nil {
+		return fmt.Errorf("want the end, got %q", f.Payload)
+	}
+	p.over = true
+	closed, _ := errors.AsType[*wire.CloseError](p.err)
+	if code != "" && (closed == nil || strconv.Itoa(int(closed.Code)) != code) {
+		return fmt.Errorf("want the end with %s, got %w", code, err)
+	}
+	return nil
+}
+
 func (r *replay) connect(name, path string) error {
-	if _, ok := r.peers[name]; ok {
-		return fmt.Errorf("connection %q is open already", name)
+	if p, ok := r.peers[name]; ok {
+		if !p.over {
+			return fmt.Errorf("connection %q is open already", name)
+		}
+		r.past = append(r.past, p)
+	} else {
+		r.order = append(r.order, name)
 	}
 	conn, err := r.open(path)
 	if err != nil {
@@ -122,7 +155,6 @@ func (r *replay) connect(name, path string) error {
 	}
 	p := &peer{conn: conn, frames: make(chan wire.Frame), done: make(chan struct{})}
 	r.peers[name] = p
-	r.order = append(r.order, name)
 	r.readers.Go(p.read)
 	return nil
 }
@@ -178,6 +210,7 @@ type peer struct {
 	frames chan wire.Frame // closed when the connection ends, err is set then
 	err    error
 	done   chan struct{} // closed when nobody takes frames any more
+	over   bool          // one of the two has closed
 }
 
 func (p *peer) read() {

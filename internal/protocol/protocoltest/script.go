@@ -28,6 +28,8 @@ const (
 	sends
 	receives
 	silent
+	ends   // the server closes
+	leaves // the client closes
 )
 
 // A step is one line of a script, with its continuations.
@@ -114,17 +116,26 @@ func (s *Script) add(n int, text string) error {
 	st := step{line: n, conn: name}
 	rest := strings.TrimPrefix(text[len(name):], ": ")
 	var ok bool
-	if st.text, ok = strings.CutPrefix(rest, "open "); ok {
+	if rest == "close" {
+		st.verb = leaves
+	} else if st.text, ok = strings.CutPrefix(rest, "open "); ok {
 		st.verb = opens
 	} else if st.text, ok = strings.CutPrefix(rest, "> "); ok {
 		st.verb = sends
 	} else if st.text, ok = strings.CutPrefix(rest, "< "); ok {
 		st.verb = receives
 	} else {
-		return fmt.Errorf("%q is neither open, > nor <", text)
+		return fmt.Errorf("%q is neither open, close, > nor <", text)
 	}
-	if st.verb == receives && st.text == "(nothing)" {
-		st.verb = silent
+	if st.verb == receives {
+		switch {
+		case st.text == "(nothing)":
+			st.verb = silent
+		case st.text == "(closed)":
+			st.verb, st.text = ends, ""
+		case strings.HasPrefix(st.text, "(closed ") && strings.HasSuffix(st.text, ")"):
+			st.verb, st.text = ends, st.text[len("(closed "):len(st.text)-1]
+		}
 	}
 	if strings.HasPrefix(st.text, `"`) {
 		unquoted, err := strconv.Unquote(st.text)
