@@ -100,9 +100,8 @@ type Titan struct {
 	// Devastator is host:port for Devastator's protocol over TLS; empty for none.
 	Devastator string
 	// DevastatorCert and DevastatorKey are its certificate, as those of TLS and
-	// by default the same. DevastatorCA is a PEM file with the certificates that
-	// vouch for clients'; empty is this server's own.
-	DevastatorCert, DevastatorKey, DevastatorCA string
+	// by default the same. Clients' are of the server's CA.
+	DevastatorCert, DevastatorKey string
 	// DevastatorOrder is the order of the bytes of a frame's length: LittleEndian
 	// or BigEndian.
 	DevastatorOrder string

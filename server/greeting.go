@@ -21,6 +21,12 @@ func (s *Server) Greeting() string {
 	if s.admin != nil {
 		fmt.Fprintf(&b, "  operators  %s\n", s.describeAdmin())
 	}
+	if s.titanTest != nil {
+		fmt.Fprintf(&b, "  titan test ws://%s; a token of user 1:\n%s\n", s.titanTest.Addr(), testToken())
+	}
+	if s.devastator != nil {
+		fmt.Fprintf(&b, "  devastator %s, with TLS\n", s.devastator.Addr())
+	}
 	option := ""
 	if url != defaultURL {
 		option = " --server " + url

@@ -87,6 +87,24 @@ func (s *Server) URL() string {
 	return "http://" + reachable(s.plain)
 }
 
+// TitanTest is where Titan's tests are served, as host:port; empty where they are
+// not.
+func (s *Server) TitanTest() string {
+	if s.titanTest == nil {
+		return ""
+	}
+	return reachable(s.titanTest)
+}
+
+// Devastator is where Devastator's clients are served, for those on this machine;
+// empty where they are not.
+func (s *Server) Devastator() string {
+	if s.devastator == nil {
+		return ""
+	}
+	return reachable(s.devastator)
+}
+
 // AdminURL is the address of the operators' listener for programs on this
 // machine; without one of their own it is that of the clients.
 func (s *Server) AdminURL() string {

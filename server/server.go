@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
+	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
 	"github.com/parley-im/parley/internal/httpapi"
@@ -37,25 +38,28 @@ type Server struct {
 	cfg    Config
 	logger *slog.Logger
 	listeners
-	certificate      *certificate // nil without TLS
-	ids              *titan.IDs
-	devastatorConfig *tls.Config // nil without it
-	clock            *clock.Clock
-	store            *store
-	broker           *broker.Broker
-	accounts         *account.Directory
-	arriving         *broker.Room // for bodies of requests
-	api              *httpapi.API
-	keeper           wire.Keeper
-	policy           policy
-	access           access
-	sessions         *sessions
-	talks            sync.WaitGroup // one for each conversation
-	count            counters
-	toggles          toggles
-	ready            atomic.Bool
-	profile          *profile // nil without one
-	live             live
+	certificate *certificate // nil without TLS
+	ca          *auth.CA     // nil without one
+	ids         *titan.IDs
+	// Of Titan's own listeners; nil without them.
+	testAuth, deviceAuth *auth.Authenticator
+	devastatorConfig     *tls.Config
+	clock                *clock.Clock
+	store                *store
+	broker               *broker.Broker
+	accounts             *account.Directory
+	arriving             *broker.Room // for bodies of requests
+	api                  *httpapi.API
+	keeper               wire.Keeper
+	policy               policy
+	access               access
+	sessions             *sessions
+	talks                sync.WaitGroup // one for each conversation
+	count                counters
+	toggles              toggles
+	ready                atomic.Bool
+	profile              *profile // nil without one
+	live                 live
 }
 
 // New checks cfg, opens the store, and listens; clients that connect are served
@@ -104,13 +108,8 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openAccess(); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
-	if s.ids, err = titanIDs(context.Background(), s.store); err != nil {
+	if err := s.openTitan(context.Background()); err != nil {
 		return nil, errors.Join(err, s.store.Close())
-	}
-	if cfg.Titan.Devastator != "" {
-		if s.devastatorConfig, err = s.devastatorTLS(); err != nil {
-			return nil, errors.Join(err, s.store.Close())
-		}
 	}
 	if s.listeners, err = listen(&cfg); err != nil {
 		return nil, errors.Join(err, s.store.Close())

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,7 +58,10 @@ func (c *Config) titanFaults(add func(key, problem string)) {
 	if cert, key := t.certificate(&c.HTTP.TLS); t.Devastator != "" && (cert == "" || key == "") {
 		add("devastator-listen", "needs --tls-cert and --tls-key, or --devastator-cert and --devastator-key")
 	}
-	if t.Devastator == "" && t.DevastatorCert+t.DevastatorKey+t.DevastatorCA != "" {
+	if t.Devastator != "" && c.CA == "" {
+		add("devastator-listen", "needs --ca DIR, for the certificates of its clients")
+	}
+	if t.Devastator == "" && t.DevastatorCert+t.DevastatorKey != "" {
 		add("devastator-cert", "is not used without --devastator-listen HOST:PORT")
 	}
 }
@@ -180,14 +182,7 @@ func (s *Server) devastatorTLS() (*tls.Config, error) {
 	config.NextProtos = nil // its clients do not negotiate
 	config.SessionTicketsDisabled = true
 	config.ClientAuth = tls.VerifyClientCertIfGiven
-	config.ClientCAs = x509.NewCertPool()
-	pem, err := os.ReadFile(s.cfg.Titan.DevastatorCA)
-	if err != nil {
-		return nil, fmt.Errorf("server: devastator-ca: %w: %w", err, parley.ErrInvalid)
-	}
-	if !config.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("server: devastator-ca: %s has no certificate: %w", s.cfg.Titan.DevastatorCA, parley.ErrInvalid)
-	}
+	config.ClientCAs = s.ca.Pool()
 	return config, nil
 }
 

@@ -22,6 +22,8 @@ type Server struct {
 	// RPC and Gobbler are the WebSocket addresses of the two protocols; Gobbler
 	// is empty where that protocol has no prefix, and otherwise its first.
 	RPC, Gobbler string
+	// TitanTest and Devastator are host:port of those listeners, or empty.
+	TitanTest, Devastator string
 
 	t    testing.TB
 	stop func() error
@@ -59,6 +61,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	ws := strings.Replace(s.URL(), "http", "ws", 1)
 	started := &Server{
 		URL: s.URL(), Admin: s.AdminURL(), RPC: ws + "/v1/rpc",
+		TitanTest: s.TitanTest(), Devastator: s.Devastator(),
 		t: t,
 		stop: sync.OnceValue(func() error {
 			cancel()
