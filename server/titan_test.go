@@ -293,7 +293,7 @@ func TestTitanRoutes(t *testing.T) {
 	s := servertest.Start(t, titanTest)
 	base := strings.Replace(s.URL, "http", "ws", 1)
 	for _, path := range []string{"", "/", "/any/path?x=1", "/nothing"} {
-		c, err := wire.Dial(t.Context(), base+path, http.Header{"Origin": {"http://localhost"}, "Sec-WebSocket-Protocol": {"whatever"}})
+		c, err := wire.Dial(t.Context(), base+path, http.Header{"Origin": {"http://localhost"}})
 		if err != nil {
 			t.Errorf("%q: %v", path, err)
 			continue
