@@ -22,6 +22,13 @@ type Codec interface {
 	Encode(dst []byte, e broker.Event) []byte
 }
 
+// A Skipper is a Codec whose protocol has no word for some of what is delivered.
+// Skipped tells which messages of e its Encode leaves out: they count as
+// acknowledged.
+type Skipper interface {
+	Skipped(e *broker.Deliveries) []broker.SeqRange
+}
+
 // Request is what a client asks.
 //
 //sumtype:decl

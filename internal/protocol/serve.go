@@ -365,6 +365,7 @@ func (t *talk) write(ctx context.Context) error {
 		out.bytes = out.bytes[:0]
 		for i, e := range out.events {
 			out.bytes = t.codec.Encode(out.bytes, e)
+			t.skip(e)
 			out.events[i] = nil
 			ending := t.ending(e)
 			if len(out.bytes) >= writeBytes || i == len(out.events)-1 || ending != nil {
@@ -376,6 +377,18 @@ func (t *talk) write(ctx context.Context) error {
 				return ending
 			}
 		}
+	}
+}
+
+// skip acknowledges what the codec has left out of e.
+func (t *talk) skip(e broker.Event) {
+	d, delivers := e.(*broker.Deliveries)
+	s, skips := t.codec.(Skipper)
+	if !delivers || !skips {
+		return
+	}
+	if ranges := s.Skipped(d); len(ranges) > 0 {
+		t.session.Acknowledge(&broker.Ack{Sub: d.Sub.ID, Ranges: ranges})
 	}
 }
 

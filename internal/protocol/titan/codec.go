@@ -13,7 +13,10 @@ import (
 	"github.com/parley-im/parley/internal/wire"
 )
 
-var _ protocol.Codec = (*Codec)(nil)
+var (
+	_ protocol.Codec   = (*Codec)(nil)
+	_ protocol.Skipper = (*Codec)(nil)
+)
 
 // Dialect is one of the two forms of the protocol.
 type Dialect int
@@ -59,6 +62,9 @@ type Codec struct {
 	claimed bool // the client is known, or has shown something that may prove who it is
 	opened  bool // the inbox was asked for
 	ended   bool // what else the client says is not heard
+
+	// scratch, of Encode, is where a frame's payload is put together.
+	scratch []byte
 
 	told    chan struct{} // closed by Encode when the request that announced the client is answered
 	mine    atomic.Pointer[mailbox]

@@ -391,6 +391,26 @@ func TestDeliver(t *testing.T) {
 	}
 }
 
+// What the user has sent from elsewhere, and receipts, old clients know nothing
+// of: they are left out, and count as acknowledged.
+func TestSkipped(t *testing.T) {
+	c := titan.New(lines{}, terms(titan.Titan), true)
+	sub := &broker.Subscription{ID: 1, Topic: "/$inbox/ann"}
+	tell(c, &broker.Subscribed{Sub: sub})
+	e := &broker.Deliveries{Sub: sub, Messages: []*parley.Message{
+		{Seq: 1, Topic: "/$inbox/ann/bob", Sender: parley.Identity{User: "ann", Device: "phone"}},
+		{Seq: 2, Topic: "/$inbox/ann/bob", Sender: parley.Identity{User: "bob"}, Body: []byte("hi")},
+		{Seq: 3, Topic: "/$inbox/ann/bob/$read", Sender: parley.Identity{User: "bob"}},
+		{Seq: 4, Topic: "/$inbox/ann/ann", Sender: parley.Identity{User: "ann"}, Body: []byte("note")},
+	}}
+	if got := tell(c, e); strings.Count(got, "msg.recv") != 2 || !strings.Contains(got, `"hi"`) || !strings.Contains(got, `"note"`) {
+		t.Errorf("told %s", got)
+	}
+	if got := c.Skipped(e); fmt.Sprint(got) != "[{1 1} {3 3}]" {
+		t.Errorf("skipped %v", got)
+	}
+}
+
 // FuzzDecode: whatever a stranger sends, the codec neither fails nor asks for
 // more than it may, and what it answers is a whole frame.
 func FuzzDecode(f *testing.F) {

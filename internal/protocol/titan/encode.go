@@ -92,8 +92,12 @@ func failure(s *broker.Send) error {
 func (c *Codec) deliver(dst []byte, e *broker.Deliveries) []byte {
 	box := c.mine.Load()
 	array := c.batched.Load() && len(e.Messages) > 1
-	var p []byte
+	p := c.scratch[:0]
+	defer func() { c.keep(p) }()
 	for _, m := range e.Messages {
+		if !box.tells(m) {
+			continue
+		}
 		size := 2*len(m.Body) + 256
 		if !array {
 			p = c.appendDelivery(slices.Grow(p[:0], size), box, m)
@@ -106,10 +110,29 @@ func (c *Codec) deliver(dst []byte, e *broker.Deliveries) []byte {
 		}
 		p = c.appendDelivery(append(p, before), box, m)
 	}
-	if array {
+	if array && len(p) > 0 {
 		dst = c.framing.AppendFrame(dst, true, append(p, ']'))
 	}
 	return dst
+}
+
+// tells reports whether clients have a word for m: not for the copy of what their
+// user has sent from elsewhere, and not for a receipt.
+func (b *mailbox) tells(m *parley.Message) bool {
+	_, peer := m.Topic.Inbox()
+	return broker.ReceiptOf(m) == broker.NoReceipt && (m.Sender.User != b.user || peer == b.user)
+}
+
+// Skipped is what of e the client is not told.
+func (c *Codec) Skipped(e *broker.Deliveries) []broker.SeqRange {
+	box := c.mine.Load()
+	var ranges []broker.SeqRange
+	for _, m := range e.Messages {
+		if !box.tells(m) {
+			ranges = append(ranges, broker.SeqRange{First: m.Seq, Last: m.Seq})
+		}
+	}
+	return ranges
 }
 
 func (c *Codec) appendDelivery(dst []byte, box *mailbox, m *parley.Message) []byte {
@@ -149,7 +172,20 @@ func (c *Codec) appendDelivery(dst []byte, box *mailbox, m *parley.Message) []by
 
 // result appends the answer to r.
 func (c *Codec) result(dst []byte, r ref, p []byte) []byte {
-	return c.answer(dst, r, append(append(appendHead(nil, r.id), `,"result":`...), append(p, '}')...))
+	whole := append(append(appendHead(c.scratch[:0], r.id), `,"result":`...), p...)
+	whole = append(whole, '}')
+	c.keep(whole)
+	return c.answer(dst, r, whole)
+}
+
+// maxScratch is how much memory a connection keeps for writing its next frame.
+const maxScratch = 4 << 10
+
+// keep has the next frame put together where p was.
+func (c *Codec) keep(p []byte) {
+	if c.scratch = p[:0]; cap(p) > maxScratch {
+		c.scratch = nil
+	}
 }
 
 // appendHead appends the beginning of an answer. Who gave no id gets an empty one.
@@ -176,11 +212,12 @@ func (c *Codec) fail(dst []byte, r ref, err error) []byte {
 		return dst
 	}
 	code, message := c.explain(r, err)
-	p := append(appendHead(nil, r.id), `,"error":{"code":`...)
+	p := append(appendHead(c.scratch[:0], r.id), `,"error":{"code":`...)
 	p = strconv.AppendInt(p, int64(code), 10)
 	p = append(p, `,"message":`...)
-	p = jsonrpc.AppendString(p, message)
-	return c.answer(dst, r, append(p, `}}`...))
+	p = append(jsonrpc.AppendString(p, message), `}}`...)
+	c.keep(p)
+	return c.answer(dst, r, p)
 }
 
 // explain is the number and the words for err.
