@@ -15,9 +15,11 @@ import (
 
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
+	"github.com/parley-im/parley/internal/backend/redis"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
 	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/protocol/texto"
 	"github.com/parley-im/parley/internal/protocol/titan"
 	"github.com/parley-im/parley/internal/wire"
 )
@@ -56,6 +58,8 @@ type Server struct {
 	ready            atomic.Bool
 	profile          *profile // nil without one
 	live             live
+	texto            *texto.Relay
+	redis            *redis.Client // nil without
 }
 
 // New checks cfg, opens the store, and listens; clients that connect are served
@@ -108,6 +112,9 @@ func New(cfg Config) (*Server, error) {
 		if s.devastatorConfig, err = s.devastatorTLS(); err != nil {
 			return nil, errors.Join(err, s.store.Close())
 		}
+	}
+	if err := s.openTexto(); err != nil {
+		return nil, errors.Join(err, s.store.Close())
 	}
 	if s.listeners, err = listen(&cfg); err != nil {
 		return nil, errors.Join(err, s.store.Close())
@@ -167,6 +174,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.start(ctx, &down, failed, task{"keep accounts", s.accounts.Run})
 	s.start(ctx, &down, failed, task{"watch connections", s.keeper.Run})
 	s.start(ctx, &down, failed, task{"watch the disk", s.watchDisk})
+	s.start(ctx, &down, failed, task{"relay Texto messages", s.relayTexto})
 	if s.certificate != nil {
 		s.start(ctx, &down, failed, task{"watch the certificate", s.certificate.watch})
 	}
