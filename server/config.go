@@ -14,6 +14,7 @@ import (
 type Config struct {
 	HTTP      HTTP
 	Titan     Titan
+	Texto     Texto
 	Access    Access
 	Auth      Auth
 	Storage   Storage
@@ -235,6 +236,7 @@ func Default() Config {
 			WriteTimeout:    20 * time.Second,
 		},
 		Titan: Titan{WebSocket: true, AckWait: 30 * time.Second, TestListen: "127.0.0.1:3001", DevastatorOrder: LittleEndian},
+		Texto: Texto{Path: textoPath},
 		Access: Access{
 			PerUser: 1_000,
 			Rates:   []RateLimit{{What: doAuth, Of: ofAddress, Count: 100, Per: time.Second, Burst: 1_000}},

@@ -225,8 +225,14 @@ func (s *Server) survive(ctx context.Context, instead func()) {
 // closeReason names why a conversation ended, for the metrics.
 func closeReason(err error) string {
 	if ended, ok := errors.AsType[*protocol.ByeError](err); ok {
-		if ended.Bye.Code == broker.ByeShutdown {
+		switch ended.Bye.Code {
+		case broker.ByeShutdown:
 			return "shutdown"
+		case broker.ByeIdle:
+			return "idle"
+		case broker.ByeSlow:
+			return "slow"
+		default:
 		}
 		return "goodbye"
 	}

@@ -47,6 +47,12 @@ func (s *Server) announce(ctx context.Context) {
 	if s.plainToNetwork() {
 		s.logger.WarnContext(ctx, "credentials can be read on the way to this server, unless a proxy before it has TLS", "address", s.plain.Addr().String())
 	}
+	if s.cfg.textoRefused() {
+		s.logger.InfoContext(ctx, "Texto is not served, because it has no login and this server asks for one; --texto-anonymous serves it to anybody")
+	}
+	if s.cfg.textoAnonymous() {
+		s.logger.WarnContext(ctx, "open mode for Texto: anybody who reaches the server may chat without a credential")
+	}
 	if os.Geteuid() == 0 {
 		s.logger.WarnContext(ctx, "running as root, which the server does not need: a user of its own could do less harm")
 	}

@@ -86,7 +86,7 @@ func endpoint() kind[string] {
 // takenPaths are those that are not settings, with all below them. The routes of
 // one package have one line.
 func takenPaths() []string {
-	return []string{"/v1", "/api", "/debug", readyPath, debugPath, routerPath}
+	return []string{"/v1", "/api", "/debug", textoPage, readyPath, debugPath, routerPath}
 }
 
 // below reports whether a path is another one or below it.
@@ -97,14 +97,14 @@ func below(path, other string) bool { return path == other || strings.HasPrefix(
 func gobblerPrefix() kind[GobblerPrefix] {
 	return kind[GobblerPrefix]{
 		value: "PATH[=DIALECT]",
-		allowed: "a path that begins and ends with a slash, such as /stream/, outside /admin/, /api/, /debug/ and /v1/; " +
+		allowed: "a path that begins and ends with a slash, such as /stream/, outside /admin/, /api/, /debug/, /texto/ and /v1/; " +
 			"after it may stand =" + GobblerDeployed + " or =" + GobblerDocumented,
 		parse: func(s string) (GobblerPrefix, error) {
 			path, dialect, given := strings.Cut(s, "=")
 			if len(path) < 3 || !strings.HasSuffix(path, "/") || !cleanPath(strings.TrimSuffix(path, "/")) {
 				return GobblerPrefix{}, errors.New("is not such a path")
 			}
-			if root, _, _ := strings.Cut(path[1:], "/"); slices.Contains([]string{"admin", "api", "debug", "v1"}, root) {
+			if root, _, _ := strings.Cut(path[1:], "/"); slices.Contains([]string{"admin", "api", "debug", "texto", "v1"}, root) {
 				return GobblerPrefix{}, errors.New("is taken")
 			}
 			if given && dialect != GobblerDeployed && dialect != GobblerDocumented {

@@ -14,6 +14,7 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 	t.Helper()
 	byKey := map[string][2]string{
 		"ws-prefix": {"/one/", "/two/"},
+		"texto":     {"/v1/texto", "/chat"},
 	}
 	byValue := map[string][2]string{
 		"HOST:PORT": {"127.0.0.1:1", "127.0.0.1:2"},
@@ -24,6 +25,7 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 		"NUMBER":    {"11", "12"},
 		"SIZE":      {"2MiB", "4MiB"},
 		"DURATION":  {"5s", "1m30s"},
+		"URL":       {"rediss://one", "rediss-sentinel://ann@two,three/chat/1"},
 		"GRANT":     {"publish,history:/a/*", "all:/users/{user}"},
 		"RATE":      {"publish/user=10/s:50", "send-bytes/address=1GiB/d"},
 		"RULE":      {"a=age:1h30m", "b=bytes:1GiB,messages:7"},
@@ -43,7 +45,7 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 
 // needs are the settings without which some would be refused.
 func needs() map[string]string {
-	return map[string]string{"https": "127.0.0.1:3", "tls-cert": "cert.pem", "tls-key": "key.pem"}
+	return map[string]string{"https": "127.0.0.1:3", "tls-cert": "cert.pem", "tls-key": "key.pem", "redis-url": "rediss://redis.example"}
 }
 
 // TestPrecedence gives every setting by every combination of sources. The
@@ -51,7 +53,7 @@ func needs() map[string]string {
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	for _, s := range server.Settings() {
-		if s.Instead != "" {
+		if s.Instead != "" || s.Secret { // of secrets, see TestSecrets
 			continue
 		}
 		t.Run(s.Key, func(t *testing.T) {

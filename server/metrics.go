@@ -8,7 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/parley-im/parley/internal/backend/pebble"
+	"github.com/parley-im/parley/internal/backend/redis"
 	"github.com/parley-im/parley/internal/broker"
+	"github.com/parley-im/parley/internal/protocol/texto"
 )
 
 // What an operator asks, and the metrics that answer:
@@ -35,6 +37,8 @@ type snapshot struct {
 	refusals  map[string]int64
 	farewells map[string]int64
 	conns     map[string]int
+	texto     texto.Stats
+	redis     redis.Stats
 	// audited and suppressed are the audit log's counts, by kind.
 	audited, suppressed map[string]int64
 }
@@ -80,7 +84,10 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s := c.server
-	now := &snapshot{server: s, broker: s.broker.Stats(), store: s.store.Stats(), conns: s.sessions.count()}
+	now := &snapshot{server: s, broker: s.broker.Stats(), store: s.store.Stats(), conns: s.sessions.count(), texto: s.texto.Stats()}
+	if s.redis != nil {
+		now.redis = s.redis.Stats()
+	}
 	now.refusals, now.farewells = s.count.snapshot()
 	now.audited, now.suppressed = s.access.audit.Counts()
 	now.space, _ = s.store.Space()
@@ -132,7 +139,7 @@ func labelled[T int | int64](kind prometheus.ValueType, name, help, label string
 }
 
 func metrics() []metric {
-	return slices.Concat(edgeMetrics(), brokerMetrics(), storeMetrics())
+	return slices.Concat(edgeMetrics(), brokerMetrics(), storeMetrics(), textoMetrics())
 }
 
 func edgeMetrics() []metric {

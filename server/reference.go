@@ -40,8 +40,12 @@ func Reference() string {
 		for _, name := range append([]string{s.Env()}, s.Fallbacks...) {
 			names = append(names, "`"+name+"`")
 		}
-		fmt.Fprintf(&b, "| `--%s` | %s | %s | %s | %s | %s |\n",
-			s.Flag(), strings.Join(names, "<br>"), def, cell.Replace(s.Allowed), cell.Replace(s.Usage), reloaded)
+		key := "`--" + s.Flag() + "`"
+		if s.Secret {
+			key = "`" + s.Key + "`, no flag"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n",
+			key, strings.Join(names, "<br>"), def, cell.Replace(s.Allowed), cell.Replace(s.Usage), reloaded)
 	}
 	return b.String()
 }

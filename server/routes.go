@@ -89,6 +89,7 @@ func (s *Server) operatorRoutes() http.Handler {
 func (s *Server) clientRoutes(ctx context.Context, mux *http.ServeMux) {
 	mux.Handle(nativePath, s.upgrade(ctx, s.nativeDialect()))
 	s.api.Register(mux)
+	s.textoRoutes(ctx, mux)
 	if !s.cfg.HTTP.Gobbler {
 		return
 	}

@@ -16,9 +16,11 @@ import (
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
 	"github.com/parley-im/parley/internal/auth"
+	"github.com/parley-im/parley/internal/backend/redis"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
 	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/protocol/texto"
 	"github.com/parley-im/parley/internal/protocol/titan"
 	"github.com/parley-im/parley/internal/wire"
 )
@@ -60,6 +62,8 @@ type Server struct {
 	ready                atomic.Bool
 	profile              *profile // nil without one
 	live                 live
+	texto                *texto.Relay
+	redis                *redis.Client // nil without
 }
 
 // New checks cfg, opens the store, and listens; clients that connect are served
@@ -109,6 +113,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.Join(err, s.store.Close())
 	}
 	if err := s.openTitan(context.Background()); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	if err := s.openTexto(); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
 	if s.listeners, err = listen(&cfg); err != nil {
@@ -172,6 +179,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, a := range s.access.authenticators {
 		s.start(ctx, &down, failed, task{"fetch keys", a.Run})
 	}
+	s.start(ctx, &down, failed, task{"relay Texto messages", s.relayTexto})
 	if s.certificate != nil {
 		s.start(ctx, &down, failed, task{"watch the certificate", s.certificate.watch})
 	}

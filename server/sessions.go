@@ -100,7 +100,7 @@ func (s *sessions) connections() int {
 func (s *sessions) count() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := map[string]int{nativeName: 0, gobblerName: 0, sseName: 0, titanName: 0, devastatorName: 0}
+	n := map[string]int{nativeName: 0, gobblerName: 0, sseName: 0, titanName: 0, devastatorName: 0, textoName: 0}
 	for _, protocol := range s.conns {
 		n[protocol]++
 	}

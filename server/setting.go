@@ -151,8 +151,15 @@ func fault(value string, err error, allowed string) error {
 	if text := err.Error(); len(text) > longest {
 		err = errors.New(strings.ToValidUTF8(text[:longest], "") + "…")
 	}
-	return fmt.Errorf("%s %w; allowed: %s", quote(value), err, allowed)
+	shown := quote(value)
+	if errors.Is(err, errUnshown) {
+		shown = "the value"
+	}
+	return fmt.Errorf("%s %w; allowed: %s", shown, err, allowed)
 }
+
+// errUnshown is a fault of a value that must not be repeated.
+var errUnshown = errors.New("it is not shown here either")
 
 // problem is what to say about a fault of s, which may quote the value: of a
 // secret it says nothing but what is allowed.

@@ -10,7 +10,7 @@ import (
 
 // What the pages say of HTTP, the server does.
 func TestHTTPTranscripts(t *testing.T) {
-	for _, page := range []string{"http", "users", "gobbler"} {
+	for _, page := range []string{"http", "users", "gobbler", "texto"} {
 		t.Run(page, func(t *testing.T) {
 			protocoltest.RunHTTP(t, "../docs/protocol/"+page+".md", func(t *testing.T) string { return servertest.Start(t).URL })
 		})

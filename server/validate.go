@@ -31,6 +31,7 @@ func (c *Config) faults() []Fault {
 		{"prometheus-endpoint", c.HTTP.Prometheus},
 		{"metrics-endpoint", c.HTTP.Metrics},
 		{"toggles-endpoint", c.HTTP.Toggles},
+		{"texto", c.Texto.Path},
 	} {
 		if other := paths[e.path]; e.path != "" && other != "" {
 			add(e.key, quote(e.path)+" is the path of "+other+" too")
@@ -43,6 +44,7 @@ func (c *Config) faults() []Fault {
 		paths[e.path] = e.key
 	}
 	c.prefixFaults(add)
+	c.textoFaults(add)
 	if c.Limits.PublishQueue < c.Limits.Message {
 		add("publish-queue", FormatSize(c.Limits.PublishQueue)+" is less than one message of max-message, "+FormatSize(c.Limits.Message))
 	}

@@ -48,10 +48,10 @@ func packages() map[string]rule {
 		// The composition root, and the programs.
 		"server": {
 			imports: []string{
-				".", "internal/backend", "internal/account", "internal/audit", "internal/auth", "internal/broker", "internal/clock", "internal/limit", "internal/backend/pebble", "internal/backend/local", "internal/wire",
-				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/titan", "internal/protocol/sse", "internal/httpapi", "internal/units",
+				".", "internal/backend", "internal/account", "internal/audit", "internal/auth", "internal/broker", "internal/clock", "internal/limit", "internal/backend/pebble", "internal/backend/local", "internal/backend/redis", "internal/wire",
+				"internal/protocol", "internal/protocol/native", "internal/protocol/gobbler", "internal/protocol/titan", "internal/protocol/texto", "internal/protocol/sse", "internal/httpapi", "internal/units",
 			},
-			tests: []string{"client"},
+			tests: []string{"client", "test/redisserver"},
 		},
 		"server/servertest":           {imports: []string{".", "server", "internal/wire"}, tests: []string{"client"}},
 		"client":                      {imports: []string{".", "internal/wire"}, tests: []string{"server"}},

@@ -63,7 +63,7 @@ type counts struct{ published, failed, received, connects atomic.Int64 }
 
 // Stats is a snapshot of what a client has done.
 type Stats struct {
-	// Connected reports whether all that is followed is heard.
+	// Connected reports whether something is followed, and all of it heard.
 	Connected bool
 	// Published counts what Redis took, Failed what it did not, Received what came.
 	Published, Failed, Received int64
@@ -117,7 +117,7 @@ func (c *Client) Close() error { return c.redis.Close() }
 func (c *Client) Stats() Stats {
 	n := &c.counts
 	return Stats{
-		Connected: c.deaf.Load() == 0, Published: n.published.Load(), Failed: n.failed.Load(), Received: n.received.Load(),
+		Connected: n.connects.Load() > 0 && c.deaf.Load() == 0, Published: n.published.Load(), Failed: n.failed.Load(), Received: n.received.Load(),
 		Connects: n.connects.Load(),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -240,6 +241,35 @@ func TestPassword(t *testing.T) {
 		if err != nil && (!errors.Is(err, parley.ErrUnavailable) || strings.Contains(err.Error(), "hunter") || tt.password != "" && strings.Contains(err.Error(), tt.password+" ")) {
 			t.Errorf("the error is %v", err)
 		}
+	}
+}
+
+// A user with the rights that the documentation lists can do all that is needed.
+func TestLeastRights(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/tasks/texto.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, _ := strings.Cut(string(doc), "    ACL SETUSER parley ")
+	rule, _, _ = strings.Cut(rule, "\n")
+	s := redisserver.Start(t)
+	words := append([]string{"ACL", "SETUSER", "parley"}, strings.Fields(strings.Replace(rule, "PASSWORD", "hunter2", 1))...)
+	if got := s.Ask(words...); got != "+OK\r\n" {
+		t.Fatalf("%q: %q", words, got)
+	}
+	c := open(t, "redis://parley@"+s.Addr, func(o *redis.Options) { o.Password = "hunter2" })
+	heard := follow(t, c, "texto:*")
+	redisserver.Eventually(t, "a message arrives", func() bool {
+		_ = c.Publish(t.Context(), "texto:1", []byte("hi"))
+		select {
+		case got := <-heard:
+			return got == "hi"
+		case <-time.After(20 * time.Millisecond):
+			return false
+		}
+	})
+	if err := c.Publish(t.Context(), "other", nil); err == nil {
+		t.Error("it may publish elsewhere, too")
 	}
 }
 

@@ -1,11 +1,11 @@
 package texto
 
 import (
-	"net/url"
 	"sync"
 	"sync/atomic"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/wire"
@@ -18,6 +18,7 @@ type Codec struct {
 	relay   *Relay
 	framing wire.Framing
 	id      UUID
+	spend   func(to UUID, bytes int) error
 	session *broker.Session // set before the relay knows the codec
 
 	active atomic.Int64 // when something was last said or told, in the relay's time
@@ -28,18 +29,30 @@ type Codec struct {
 	left    bool
 }
 
-// Conversation is what protocol.Serve needs for a new session, which is greeted
-// unless its client asked not to be.
-func (r *Relay) Conversation(conn wire.Conn, b *broker.Broker, greet bool) protocol.Conversation {
-	c := &Codec{relay: r, framing: conn, id: newUUID()}
+// Terms say what is special about a session.
+type Terms struct {
+	// Greet tells the session its name at once.
+	Greet bool
+	// Principal is what the server takes it for; nil is anyone. Nothing that the
+	// protocol has needs leave.
+	Principal *account.Principal
+	// Spend counts a text of so many bytes before it is sent, and refuses one too
+	// many; nil allows all.
+	Spend func(to UUID, bytes int) error
+}
+
+// Conversation is what protocol.Serve needs for a new session.
+func (r *Relay) Conversation(conn wire.Conn, b *broker.Broker, t Terms) protocol.Conversation {
+	c := &Codec{relay: r, framing: conn, id: newUUID(), spend: t.Spend}
 	c.active.Store(r.now())
 	return protocol.Conversation{
-		Conn:     conn,
-		Codec:    c,
-		Broker:   b,
-		Identity: parley.Identity{Device: c.id.String()},
-		Greet:    greet,
-		Join:     func(s *broker.Session) func() { return r.join(c, s) },
+		Conn:      conn,
+		Codec:     c,
+		Broker:    b,
+		Identity:  parley.Identity{Device: c.id.String()},
+		Principal: t.Principal,
+		Greet:     t.Greet,
+		Join:      func(s *broker.Session) func() { return r.join(c, s) },
 	}
 }
 
@@ -67,7 +80,7 @@ func (c *Codec) answer(p []byte) []byte {
 		if e.client != c.id {
 			return appendFault(nil, c.id, e.id, faultClient)
 		}
-		if !c.relay.send(&letter{from: c.id, to: e.to, text: e.text}) {
+		if c.spend != nil && c.spend(e.to, len(e.text)) != nil || !c.relay.send(&letter{from: c.id, to: e.to, text: e.text}) {
 			return appendFault(nil, c.id, e.id, faultBroker)
 		}
 		return appendAck(nil, c.id, e.id)
@@ -146,6 +159,3 @@ func (c *Codec) Encode(dst []byte, e broker.Event) []byte {
 	c.active.Store(c.relay.now())
 	return c.framing.AppendFrame(dst, true, payload)
 }
-
-// Greets tells by the query of a request whether its client wants to be greeted.
-func Greets(query url.Values) bool { return query.Get("nogreet") == "" }

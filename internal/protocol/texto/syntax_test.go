@@ -17,7 +17,7 @@ func lone(t testing.TB, cfg texto.Config) (codec protocol.Codec, id string) {
 	t.Helper()
 	client, server := wire.Pipe()
 	t.Cleanup(func() { _, _ = client.Close(1000, ""), server.Close(1000, "") })
-	c := texto.NewRelay(cfg).Conversation(server, nil, true)
+	c := texto.NewRelay(cfg).Conversation(server, nil, texto.Terms{Greet: true})
 	return c.Codec, c.Identity.Device
 }
 

@@ -81,7 +81,7 @@ func (n *node) open(path string) (wire.Conn, error) {
 	}
 	client, server := wire.Pipe()
 	n.serving.Go(func() {
-		err := protocol.Serve(n.ctx, n.relay.Conversation(server, n.broker, texto.Greets(u.Query())))
+		err := protocol.Serve(n.ctx, n.relay.Conversation(server, n.broker, texto.Terms{Greet: texto.Greets(u.Query())}))
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.ends = append(n.ends, err)
