@@ -82,6 +82,7 @@ type consumer struct {
 	stale   bool   // it should be written when the last member leaves
 	deleted bool
 	dying   []death
+	asked   []parley.Seq // acknowledged letters whose senders want receipts
 	waiters []waiter
 	listed  bool // in tender.dirty
 	queued  bool // in tender.saves

@@ -121,7 +121,7 @@ func (b *Broker) settle(c *consumer) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.changed || c.saving || c.queued || len(c.waiters) > 0 || len(c.dying) > 0 {
+	if c.changed || c.saving || c.queued || len(c.waiters) > 0 || len(c.dying) > 0 || len(c.asked) > 0 {
 		return
 	}
 	delete(b.consumers.byID, c.id)
