@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/parley-im/parley"
@@ -32,6 +33,18 @@ type Entry struct {
 func (e Entry) Peer() string {
 	_, peer := e.Topic.Inbox()
 	return peer
+}
+
+// EntryOf is the entry that a message is which a plain Subscribe to the topic of
+// the user's own inbox has brought.
+func EntryOf(m *parley.Message) Entry {
+	switch last := m.Topic[strings.LastIndexByte(string(m.Topic), '/')+1:]; last {
+	case "$delivered":
+		return Entry{m, Delivered}
+	case "$read":
+		return Entry{m, Read}
+	}
+	return Entry{m, NoReceipt}
 }
 
 // ReadMarker says up to where a user has read their inbox, and how much they
@@ -95,7 +108,8 @@ func OnRead(f func(ReadMarker)) SubscribeOption {
 // ascending order of seq, but what is delivered again comes when it does. After
 // a reconnect a message that this loop has received already is not shown again;
 // it is when AckWait has passed without an Ack, or after a Nak. Max ends the loop
-// after n rounds.
+// after n rounds, and ReplayOnly when everything that was stored and not yet
+// acknowledged has been delivered.
 //
 // In each round either the delivery or the error is nil; see Subscribe about
 // errors. One loop at a time reads an inbox.
@@ -113,6 +127,12 @@ func (c *Client) Inbox(ctx context.Context, options ...SubscribeOption) iter.Seq
 // a time.
 func (c *Client) Durable(ctx context.Context, topic parley.Topic, name string, options ...SubscribeOption) iter.Seq2[*Delivery, error] {
 	return c.deliveries(ctx, func() (*subscription, error) {
+		for _, o := range options {
+			s := start{}
+			if o(&s); s.replayOnly {
+				return nil, fmt.Errorf("client: ReplayOnly is not for durable subscriptions: %w", parley.ErrInvalid)
+			}
+		}
 		if _, err := parley.ParseTopic(string(topic)); err != nil {
 			return nil, fmt.Errorf("client: %w", err)
 		}

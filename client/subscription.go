@@ -99,8 +99,6 @@ func newDelivering(topic parley.Topic, name string, options []SubscribeOption) (
 	}
 	s := &sub.start
 	switch {
-	case s.replayOnly:
-		return nil, fmt.Errorf("client: ReplayOnly is not for what is acknowledged: %w", parley.ErrInvalid)
 	case s.last < 0 || s.max < 0 || s.maxInFlight < 0 || s.maxDeliver < 0 || s.ackWait < 0:
 		return nil, fmt.Errorf("client: Last, Max, MaxInFlight, MaxDeliver and AckWait need a positive number: %w", parley.ErrInvalid)
 	case name == "" && s.maxDeliver > 0:
@@ -144,8 +142,8 @@ func (s *subscription) describe() string {
 
 // params asks for what is still to come.
 func (s *subscription) params() subscribeParams {
-	p := subscribeParams{Topic: s.topic, ReplayOnly: s.start.replayOnly}
-	if s.start.replayOnly && s.start.max > 0 {
+	p := subscribeParams{Topic: s.topic, ReplayOnly: s.start.replayOnly && !s.settles}
+	if !s.settles && s.start.replayOnly && s.start.max > 0 {
 		p.Max = s.start.max - s.count
 	}
 	if s.settles {
@@ -365,7 +363,10 @@ func (c *Client) deliver(s *session, e *event) {
 	case "replayed":
 		c.tell(s, p.Sub, func(sub *subscription) {
 			sub.reach(p.Cursor)
-			if sub.start.replayOnly {
+			switch {
+			case sub.start.replayOnly && sub.settles:
+				sub.push(news{last: true}, 0) // what was delivered can still be settled
+			case sub.start.replayOnly:
 				delete(s.subs, p.Sub) // the server has ended it too
 				sub.finish(nil)
 			}
@@ -379,10 +380,26 @@ func (c *Client) deliver(s *session, e *event) {
 	case "ended":
 		c.tell(s, p.Sub, func(sub *subscription) {
 			delete(s.subs, p.Sub)
-			c.options.Logger.Warn("subscription interrupted", "topic", sub.topic, "err", p.Error.err())
+			err := p.Error.err()
+			if final(err) {
+				sub.finish(fmt.Errorf("client: %s: %w", sub.describe(), err))
+				return
+			}
+			c.options.Logger.Warn("subscription interrupted", "topic", sub.topic, "err", err)
 			sub.later(nil)
 		})
 	}
+}
+
+// final reports whether a subscription that has ended with err would end so
+// again.
+func final(err error) bool {
+	for _, kind := range []error{parley.ErrUnauthenticated, parley.ErrForbidden, parley.ErrNotFound, parley.ErrConflict} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // tell calls f, under mu, with the subscription that the server calls id, once

@@ -1,22 +1,25 @@
 package main
 
 import (
-	"context"
 	"io"
 	"log/slog"
+
+	"github.com/spf13/cobra"
 
 	"github.com/parley-im/parley/client"
 	"github.com/parley-im/parley/server"
 )
 
-// connect dials the server for a command. That the connection broke and was
-// mended is told on stderr.
-func connect(ctx context.Context, url, producer string, stderr io.Writer) (*client.Client, error) {
-	return client.Dial(ctx, url, client.Options{
-		Name:     "parley/" + server.Version(),
-		Producer: producer,
-		Logger:   slog.New(talk(stderr, slog.LevelInfo)),
-	})
+// connect dials the server for a command, as who k says. That the connection
+// broke and was mended is told on stderr.
+func connect(c *cobra.Command, k *credentials, producer string) (*client.Client, error) {
+	o, err := k.options(c)
+	if err != nil {
+		return nil, err
+	}
+	o.Name, o.Producer, o.Platform = "parley/"+server.Version(), producer, "parley"
+	o.Logger = slog.New(talk(c.ErrOrStderr(), slog.LevelInfo))
+	return client.Dial(c.Context(), k.server, o)
 }
 
 // talk is how a command tells people on stderr what happens meanwhile: without

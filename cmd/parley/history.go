@@ -27,7 +27,7 @@ func newHistory() *cobra.Command {
 			"  parley history /orders --after 1795245935123456 --json",
 		Args: between(1, 1),
 	}
-	url := serverFlag(c)
+	k := credentialFlags(c)
 	c.Flags().IntVar(&q.Limit, "limit", 100, "print at most `N` messages")
 	c.Flags().Uint64Var(&after, "after", 0, "only what has a greater `SEQ`")
 	c.Flags().Uint64Var(&before, "before", 0, "only what has a smaller `SEQ`")
@@ -45,7 +45,7 @@ func newHistory() *cobra.Command {
 			return usage(c.CommandPath(), "%w", err)
 		}
 		q.Topic, q.After, q.Before = topic, parley.Seq(after), parley.Seq(before)
-		conn, err := connect(c.Context(), *url, "", c.ErrOrStderr())
+		conn, err := connect(c, k, "")
 		if err != nil {
 			return err
 		}

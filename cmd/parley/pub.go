@@ -33,10 +33,8 @@ func newPub() *cobra.Command {
 			"  parley pub /import --id import-7 < lines.txt    # may be repeated: each line is stored once",
 		Args: between(1, 2),
 	}
-	url := serverFlag(c)
-	c.Flags().StringVar(&p.id, "id", "", "`ID` that makes repeating safe: the same id and message is stored once; lines of stdin get ID-1, ID-2, …")
-	c.Flags().StringArrayVar(&p.headers, "header", nil, "header `KEY=VALUE`; may be repeated")
-	c.Flags().StringVar(&p.expires, "expires", "", "`WHEN` it is no longer worth delivering: a duration such as 10m or 7d, or a time such as 2030-01-02T15:04:05Z")
+	k := credentialFlags(c)
+	p.flags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		template, err := p.template(args[0])
 		if err != nil {
@@ -46,7 +44,7 @@ func newPub() *cobra.Command {
 		if p.id != "" {
 			producer = pubProducer
 		}
-		conn, err := connect(c.Context(), *url, producer, c.ErrOrStderr())
+		conn, err := connect(c, k, producer)
 		if err != nil {
 			return err
 		}
@@ -80,6 +78,12 @@ type publication struct {
 	id      string
 	headers []string
 	expires string
+}
+
+func (p *publication) flags(c *cobra.Command) {
+	c.Flags().StringVar(&p.id, "id", "", "`ID` that makes repeating safe: the same id and message is stored once; lines of stdin get ID-1, ID-2, …")
+	c.Flags().StringArrayVar(&p.headers, "header", nil, "header `KEY=VALUE`; may be repeated")
+	c.Flags().StringVar(&p.expires, "expires", "", "`WHEN` it is no longer worth delivering: a duration such as 10m or 7d, or a time such as 2030-01-02T15:04:05Z")
 }
 
 // template is a message without a body.

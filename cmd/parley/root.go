@@ -19,7 +19,7 @@ func newRoot() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
-	root.AddCommand(newServe(), newConfig(), newPub(), newSub(), newHistory(), newTopic(), newClient(), newHealth(), newBackup(),
+	root.AddCommand(newServe(), newConfig(), newPub(), newSub(), newHistory(), newSend(), newInbox(), newWhoAmI(), newTopic(), newClient(), newHealth(), newBackup(),
 		newRestore(), newDoctor(), newBench(), newCompletion(), newMan(), newVersion())
 	completeAll(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

@@ -106,6 +106,48 @@ func (l *List[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
+// Strings is a JSON string, which counts as a list of one, or an array of at most
+// MaxStrings of them: an entry more is an error before memory is spent on it. It
+// is nil when it was absent or null.
+type Strings []string
+
+// MaxStrings bounds Strings.
+const MaxStrings = 1000
+
+// UnmarshalJSONFrom reads either form.
+func (l *Strings) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	*l = nil
+	switch d.PeekKind() {
+	case 'n':
+		return d.SkipValue()
+	case '"':
+		var text string
+		err := json.UnmarshalDecode(d, &text)
+		*l = Strings{text}
+		return err
+	}
+	list := List[jsonString]{Max: MaxStrings}
+	if err := list.UnmarshalJSONFrom(d); err != nil {
+		return err
+	}
+	*l = make(Strings, len(list.Items))
+	for i, item := range list.Items {
+		(*l)[i] = string(item)
+	}
+	return nil
+}
+
+// jsonString is a string, and null is none.
+type jsonString string
+
+// UnmarshalJSONFrom reads the string.
+func (s *jsonString) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '"' {
+		return errNotText
+	}
+	return json.UnmarshalDecode(d, (*string)(s))
+}
+
 var errNotList = errors.New("not an array")
 
 // IsStrings reports whether text is a strict JSON object whose values are all

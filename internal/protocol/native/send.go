@@ -1,12 +1,9 @@
 package native
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/broker"
@@ -20,7 +17,7 @@ const maxRecipients = 100
 
 // letter is one message to users, as a client writes it.
 type letter struct {
-	To       recipients        `json:"to"`
+	To       jsonrpc.Strings   `json:"to"`
 	Text     jsonrpc.Text      `json:"text"`
 	Data     []byte            `json:"data"`
 	ID       *string           `json:"id"`
@@ -33,51 +30,6 @@ type letter struct {
 func (l *letter) given() bool {
 	return l.To != nil || l.Text != nil || l.Data != nil || l.ID != nil || l.Headers != nil || l.Expires != nil || l.Receipts
 }
-
-// recipients are a user's name or an array of them; nil when it was absent or
-// null. More than hardRecipients are an error before memory is spent on them.
-type recipients []string
-
-var errNotRecipients = errors.New("neither a string nor an array of strings")
-
-// UnmarshalJSONFrom reads either form.
-func (r *recipients) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	*r = nil
-	switch d.PeekKind() {
-	case 'n':
-		return d.SkipValue()
-	case '"':
-		token, err := d.ReadToken()
-		if err != nil {
-			return err
-		}
-		*r = recipients{token.String()}
-		return nil
-	case '[':
-	default:
-		return errNotRecipients
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	list := recipients{}
-	for d.PeekKind() != ']' {
-		token, err := d.ReadToken()
-		switch {
-		case err != nil:
-			return err
-		case token.Kind() != '"' || len(list) == hardRecipients:
-			return errNotRecipients
-		}
-		list = append(list, token.String())
-	}
-	*r = list
-	_, err := d.ReadToken()
-	return err
-}
-
-// hardRecipients bounds what is read before the limit of the terms is applied.
-const hardRecipients = 1000
 
 type sendParams struct {
 	letter `json:",inline"`
