@@ -38,7 +38,29 @@ func newBench() *cobra.Command {
 	f.prefix()
 	f.duration()
 
-	c.AddCommand(publish, deliver, fetch, idle)
+	dm, f := newLoad("dm", "Send from user to user, acknowledge, and count what is confirmed", bench.DM)
+	dm.Example = "  parley bench dm --publishers 4 --duration 20s\n" +
+		"  parley bench dm --jwt-key-file key --jwt-issuer https://auth.example --jwt-audience parley"
+	f.prefix()
+	f.publishing()
+	f.users()
+
+	storm, f := newLoad("storm", "Cut many devices at once, and see how long it takes until all are back and nothing is lost", bench.Storm)
+	storm.Example = "  parley bench storm --connections 5000 --rate 2000"
+	f.connections(f.cfg.Connections)
+	f.prefix()
+	f.duration()
+	f.rate()
+	f.users()
+
+	auth, f := newLoad("auth", "Connect and authenticate, again and again", bench.Authenticate)
+	auth.Example = "  parley bench auth --publishers 16 --jwt-key-file key --jwt-issuer https://auth.example --jwt-audience parley"
+	auth.Flags().IntVar(&f.cfg.Publishers, "publishers", 16, "`NUMBER` of clients at a time")
+	f.prefix()
+	f.duration()
+	f.users()
+
+	c.AddCommand(publish, deliver, fetch, idle, dm, storm, auth)
 	return c
 }
 
@@ -98,5 +120,30 @@ func (f *loadFlags) publishing() {
 	flags.IntVar(&f.cfg.Publishers, "publishers", f.cfg.Publishers, "`NUMBER` of connections that publish")
 	flags.IntVar(&f.cfg.Size, "size", f.cfg.Size, "`BYTES` of a body")
 	flags.IntVar(&f.cfg.Window, "window", f.cfg.Window, "`NUMBER` of unacknowledged messages of a publisher")
-	flags.Float64Var(&f.cfg.Rate, "rate", 0, "`NUMBER` of messages per second in all, sent whether the server keeps up or not; latency counts from when each was due")
+	f.rate()
+}
+
+func (f *loadFlags) rate() {
+	f.c.Flags().Float64Var(&f.cfg.Rate, "rate", 0, "`NUMBER` of messages per second in all, sent whether the server keeps up or not; latency counts from when each was due")
+}
+
+// users adds the flags of loads by users.
+func (f *loadFlags) users() {
+	flags := f.c.Flags()
+	flags.IntVar(&f.cfg.InFlight, "in-flight", 0, "`NUMBER` of unacknowledged deliveries to a device; 0 is as the server has it")
+	file := flags.String("jwt-key-file", "", "`FILE` with the secret of a key for HS256 that the server is configured with; without it users say their names, for a server in open mode")
+	flags.StringVar(&f.cfg.Signer.KeyID, "jwt-key-id", "", "`KID` of the tokens")
+	flags.StringVar(&f.cfg.Signer.Issuer, "jwt-issuer", "", "`ISSUER` of the tokens")
+	flags.StringVar(&f.cfg.Signer.Audience, "jwt-audience", "", "`AUDIENCE` of the tokens")
+	f.c.PreRunE = func(c *cobra.Command, _ []string) error {
+		if *file == "" {
+			return nil
+		}
+		secret, err := readSecret(*file)
+		if err != nil {
+			return usage(c.CommandPath(), "%w", err)
+		}
+		f.cfg.Signer.Secret = []byte(secret)
+		return nil
+	}
 }

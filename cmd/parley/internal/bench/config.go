@@ -45,6 +45,11 @@ type Config struct {
 	// whether the server keeps up or not; latency then counts from when a
 	// message was due. 0 means as many as the window lets through.
 	Rate float64
+	// InFlight is how many deliveries to a device may be unacknowledged; 0 is as
+	// the server has it.
+	InFlight int
+	// Signer makes users known to the server.
+	Signer Signer
 	// Progress gets one line a second.
 	Progress io.Writer
 }
@@ -83,6 +88,9 @@ func (c *Config) Check() error {
 	}
 	if c.Duration <= 0 {
 		errs = append(errs, fmt.Errorf("--duration must be above 0: %w", parley.ErrInvalid))
+	}
+	if c.InFlight < 0 {
+		errs = append(errs, fmt.Errorf("--in-flight must not be below 0: %w", parley.ErrInvalid))
 	}
 	if c.Rate < 0 {
 		errs = append(errs, fmt.Errorf("--rate must not be below 0: %w", parley.ErrInvalid))

@@ -45,6 +45,11 @@ type publisher struct {
 	reason  []byte    // the reader's: the first such error
 
 	buf, scratch, pad []byte // the sender's
+
+	// Of another protocol than Gobbler's; otherwise nil: write appends a request,
+	// read reports whether a frame answers one.
+	write func(dst []byte, due int64) []byte
+	read  func(frame []byte) (bool, error)
 }
 
 func newPublisher(cfg *Config, conn wire.Conn, totals *totals) *publisher {
@@ -122,6 +127,11 @@ func (p *publisher) send(ctx context.Context) error {
 
 // append puts one message into the buffer.
 func (p *publisher) append(due int64) {
+	if p.write != nil {
+		p.scratch = p.write(p.scratch[:0], due)
+		p.buf = p.conn.AppendFrame(p.buf, true, p.scratch)
+		return
+	}
 	topic := p.topics()
 	if p.byTopic != nil {
 		p.byTopic[topic]++
@@ -222,6 +232,9 @@ func (p *publisher) receive() error {
 
 // answer reports whether a frame answers one message.
 func (p *publisher) answer(frame []byte) (bool, error) {
+	if p.read != nil {
+		return p.read(frame)
+	}
 	switch {
 	case bytes.HasPrefix(frame, []byte("#send")):
 		return true, nil
