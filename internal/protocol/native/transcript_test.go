@@ -3,9 +3,12 @@ package native_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/protocol"
@@ -41,7 +44,9 @@ func start(t *testing.T) protocoltest.Open {
 	return func(string) (wire.Conn, error) {
 		client, server := wire.Pipe()
 		serving.Go(func() {
-			c := protocol.Conversation{Conn: server, Codec: native.New(server, terms()), Broker: b}
+			c := protocol.Conversation{
+				Conn: server, Codec: native.New(server, terms()), Broker: b, Authenticate: believe, Protocol: "native",
+			}
 			var goodbye *wire.CloseError
 			if err := protocol.Serve(ctx, c); !errors.As(err, &goodbye) {
 				t.Errorf("a conversation ended with %v", err)
@@ -49,6 +54,14 @@ func start(t *testing.T) protocoltest.Open {
 		})
 		return client, nil
 	}
+}
+
+// believe is open mode: who says a name is known by it.
+func believe(_ context.Context, c account.Credential) (*account.Login, error) {
+	if c.Kind != account.Claim {
+		return nil, fmt.Errorf("the credential is not accepted: %w", parley.ErrUnauthenticated)
+	}
+	return &account.Login{Principal: account.Anyone(parley.Identity{User: c.User, Device: c.Device})}, nil
 }
 
 // What docs/protocol/native.md says, the server does.
