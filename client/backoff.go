@@ -24,6 +24,10 @@ func (p *pacer) next(err error) time.Duration {
 	if bye, ok := errors.AsType[*byeError](err); ok && bye.retry > 0 {
 		return min(bye.retry, maxRetry)
 	}
+	if e, ok := errors.AsType[*Error](err); ok && e.After > 0 {
+		p.attempt++
+		return min(e.After, maxRetry)
+	}
 	bound := p.Max
 	if p.attempt < 32 && p.Min<<p.attempt>>p.attempt == p.Min {
 		bound = min(p.Max, p.Min<<p.attempt)

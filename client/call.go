@@ -230,7 +230,8 @@ type wireError struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
 	Data    struct {
-		Kind string `json:"kind"`
+		Kind    string `json:"kind"`
+		RetryMS int64  `json:"retry_ms"`
 	} `json:"data"`
 }
 
@@ -251,7 +252,7 @@ func (e *wireError) err() error {
 	if e == nil {
 		return nil
 	}
-	return &Error{Code: e.Code, Kind: e.Data.Kind, Message: e.Message}
+	return &Error{Code: e.Code, Kind: e.Data.Kind, Message: e.Message, After: time.Duration(e.Data.RetryMS) * time.Millisecond}
 }
 
 func (p *eventParams) bye() *byeError {

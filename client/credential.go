@@ -212,7 +212,7 @@ var errLost = errors.New("the connection was lost before the server answered")
 // will not the next time either, as far as anybody knows.
 func refused(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && (errors.Is(e, parley.ErrUnauthenticated) || errors.Is(e, parley.ErrForbidden))
+	return ok && (final(e) || errors.Is(e, parley.ErrInvalid))
 }
 
 // replaced reports whether another session of this device has taken the place

@@ -21,6 +21,9 @@ type Error struct {
 	Kind string
 	// Message says what is wrong, for people.
 	Message string
+	// After is when the same request may succeed, if the server said so; 0 when
+	// it did not.
+	After time.Duration
 }
 
 // Error is the message with its kind.

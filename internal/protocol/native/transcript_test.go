@@ -25,7 +25,7 @@ func start(t *testing.T) protocoltest.Open {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := broker.New(broker.Config{Log: db})
+	b := broker.New(broker.Config{Log: db, KV: db})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running, serving sync.WaitGroup
 	running.Go(func() {
