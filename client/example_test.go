@@ -204,3 +204,90 @@ func ExampleClient_History() {
 	// line 1
 	// line 0
 }
+
+func ExampleClient_Inbox() {
+	ctx := context.Background()
+	url, stop := start()
+	defer stop()
+
+	// In open mode a name is enough; elsewhere a Token, an APIKey or a certificate
+	// says who you are.
+	bob, err := client.Dial(ctx, url, client.Options{User: "bob"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer bob.Close()
+	ann, err := client.Dial(ctx, url, client.Options{User: "ann", Device: "phone-7f3a"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ann.Close()
+
+	sent, err := bob.Send(ctx, client.Letter{To: []string{"ann"}, Body: []byte("lunch?"), Receipts: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	for d, err := range ann.Inbox(ctx, client.ReplayOnly()) {
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Printf("%s: %s\n", d.Sender.User, d.Body)
+		if err := d.Ack(ctx); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+
+	// Bob's inbox says when she has it.
+	for d, err := range bob.Inbox(ctx) {
+		if err == nil && d.Receipt == client.Delivered && d.ID == sent.ID {
+			fmt.Println("delivered to", d.Peer())
+			break
+		}
+	}
+	// Output:
+	// bob: lunch?
+	// delivered to ann
+}
+
+func ExampleClient_Durable() {
+	ctx := context.Background()
+	url, stop := start()
+	defer stop()
+
+	c, err := client.Dial(ctx, url, client.Options{User: "billing"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	for _, text := range []string{"one book", "two pens"} {
+		if _, err := c.Publish(ctx, parley.Message{Topic: "/orders/eu", Body: []byte(text)}); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+
+	// Each run of the loop goes on where the one before it was.
+	for range 2 {
+		for d, err := range c.Durable(ctx, "/orders", "invoices", client.After(0), client.Max(1)) {
+			if err != nil {
+				fmt.Println(err)
+				continue
+			}
+			fmt.Println(string(d.Body))
+			if err := d.Ack(ctx); err != nil {
+				fmt.Println(err)
+				return
+			}
+		}
+	}
+	// Output:
+	// one book
+	// two pens
+}
