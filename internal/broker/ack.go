@@ -102,7 +102,7 @@ func (c *consumer) acknowledge(m *member, a *Ack) {
 		c.changedLocked()
 	}
 	if a.Ref != "" {
-		c.waiters = append(c.waiters, waiter{session: m.sub.session, ref: a.Ref, count: count})
+		c.waiters = append(c.waiters, waiter{session: m.sub.session, ref: a.Ref, count: count, cursor: c.cursor})
 	}
 	if a.Ref != "" || len(c.asked) > maxAsked {
 		c.broker.tender.save(c)
