@@ -124,15 +124,15 @@ func (c *Client) handOver(sub *subscription, d *Delivery) bool {
 // errLeft is a delivery of a loop that is over.
 var errLeft = fmt.Errorf("client: the loop of this delivery has ended: %w", parley.ErrNotFound)
 
-// grace is how long an acknowledgement waits, after a reconnect, for the message
-// to be delivered again if it was not acknowledged before.
+// grace is how long an acknowledgement waits for its message to be delivered
+// again before it looks what another loop of the same name has made of it.
 const grace = 2 * time.Second
 
 func (d *Delivery) settle(ctx context.Context, method string, p settleParams) error {
 	p.Seqs = []parley.Seq{d.Seq}
 	pace := pacer{Backoff: d.client.options.Backoff}
 	for {
-		count, fresh, err := d.client.settleOnce(ctx, d.sub, method, p)
+		done, err := d.client.settleOnce(ctx, d.sub, method, p)
 		switch {
 		case errors.Is(err, errLost):
 			continue
@@ -143,63 +143,66 @@ func (d *Delivery) settle(ctx context.Context, method string, p settleParams) er
 			continue
 		case err != nil:
 			return err
-		case count > 0 || fresh:
+		case done:
 			d.client.settled(d.sub, d.Seq)
 			return nil
 		}
-		// The answer to an earlier attempt was lost with its connection, or the
-		// message is still on its way to this one.
-		if !d.client.comesAgain(ctx, d.sub, d.Seq) {
-			d.client.settled(d.sub, d.Seq)
-			return ctx.Err()
+		// A server that has forgotten, in a crash, that it has delivered the message
+		// delivers it again; and what is refused must have been delivered here.
+		switch again, err := d.client.comesAgain(ctx, d.sub, d.Seq); {
+		case err != nil:
+			return err
+		case !again && p.Dead:
+			return nil // it was refused before
 		}
 	}
 }
 
-// settleOnce asks once. Fresh says that the message was delivered on this very
-// connection, so that a count of 0 is final.
-func (c *Client) settleOnce(ctx context.Context, sub *subscription, method string, p settleParams) (count int, fresh bool, err error) {
+// settleOnce asks once, and tells whether the message is settled: it was now, or,
+// if the server has come to it at all, before: the answer to an earlier attempt was
+// lost with its connection.
+func (c *Client) settleOnce(ctx context.Context, sub *subscription, method string, p settleParams) (done bool, err error) {
 	answer := make(chan response, 1)
-	id, fresh, err := c.askSettle(ctx, sub, method, p, answer)
+	id, err := c.askSettle(ctx, sub, method, p, answer)
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
 	select {
 	case r := <-answer:
 		var result struct {
-			Count int `json:"count"`
+			Count  int        `json:"count"`
+			Cursor parley.Seq `json:"cursor"`
 		}
 		if err := r.into(&result); err != nil {
-			return 0, false, fmt.Errorf("client: %s: %w", method, err)
+			return false, fmt.Errorf("client: %s: %w", method, err)
 		}
-		return result.Count, fresh, nil
+		return result.Count > 0 || p.Seqs[0] <= result.Cursor && !p.Dead, nil
 	case <-ctx.Done():
-		return 0, false, c.forget(ctx, id)
+		return false, c.forget(ctx, id)
 	case <-c.closed:
-		return 0, false, c.over()
+		return false, c.over()
 	}
 }
 
 // askSettle waits until the server serves sub and sends the request.
-func (c *Client) askSettle(ctx context.Context, sub *subscription, method string, p settleParams, answer chan<- response) (id uint64, fresh bool, err error) {
+func (c *Client) askSettle(ctx context.Context, sub *subscription, method string, p settleParams, answer chan<- response) (id uint64, err error) {
 	for {
 		c.mu.Lock()
 		switch {
 		case sub.state == ended:
 			c.mu.Unlock()
-			return 0, false, errLeft
+			return 0, errLeft
 		case sub.state == active:
 			defer c.mu.Unlock()
 			p.Sub = sub.id
 			params, err := encode(p)
 			if err != nil {
-				return 0, false, err
+				return 0, err
 			}
 			call := c.newCallLocked(method, params, func(r response) { answer <- r })
 			call.bound = true
 			c.session.send(call.payload)
-			h := sub.held[p.Seqs[0]]
-			return call.id, h == nil || h.epoch == sub.epoch, nil
+			return call.id, nil
 		case sub.state == paused && c.session != nil:
 			c.askLocked(sub) // the loop may be what waits here
 		}
@@ -208,40 +211,37 @@ func (c *Client) askSettle(ctx context.Context, sub *subscription, method string
 		select {
 		case <-turn:
 		case <-ctx.Done():
-			return 0, false, ctx.Err()
+			return 0, ctx.Err()
 		case <-c.closed:
-			return 0, false, c.over()
+			return 0, c.over()
 		}
 	}
 }
 
-// comesAgain waits whether the message is delivered again.
-func (c *Client) comesAgain(ctx context.Context, sub *subscription, seq parley.Seq) bool {
+// comesAgain waits for the message to be delivered again; when it is not, within
+// grace, it is worth asking again.
+func (c *Client) comesAgain(ctx context.Context, sub *subscription, seq parley.Seq) (again bool, err error) {
 	c.mu.Lock()
-	h := sub.held[seq]
-	if h == nil {
-		c.mu.Unlock()
-		return false
+	var delivered chan struct{} // nil is never
+	if h := sub.held[seq]; h != nil {
+		if h.again == nil {
+			h.again = make(chan struct{})
+		}
+		delivered = h.again
 	}
-	if h.epoch == sub.epoch {
-		c.mu.Unlock()
-		return true
-	}
-	if h.again == nil {
-		h.again = make(chan struct{})
-	}
-	again := h.again
 	c.mu.Unlock()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
-	case <-again:
-		return true
+	case <-delivered:
+		return true, nil
 	case <-timer.C:
+		return false, nil
 	case <-ctx.Done():
+		return false, ctx.Err()
 	case <-c.closed:
+		return false, c.over()
 	}
-	return false
 }
 
 // settled forgets a message that is no longer in flight.

@@ -58,8 +58,8 @@ func (c *Config) titanFaults(add func(key, problem string)) {
 	if cert, key := t.certificate(&c.HTTP.TLS); t.Devastator != "" && (cert == "" || key == "") {
 		add("devastator-listen", "needs --tls-cert and --tls-key, or --devastator-cert and --devastator-key")
 	}
-	if t.Devastator != "" && c.CA == "" {
-		add("devastator-listen", "needs --ca DIR, for the certificates of its clients")
+	if t.Devastator != "" && c.Auth.CA == "" {
+		add("devastator-listen", "needs --ca-dir DIR, for the certificates of its clients")
 	}
 	if t.Devastator == "" && t.DevastatorCert+t.DevastatorKey != "" {
 		add("devastator-cert", "is not used without --devastator-listen HOST:PORT")

@@ -68,7 +68,7 @@ func devastator(t *testing.T, dir string, ca *auth.CA) servertest.Option {
 		}
 	}
 	return func(c *server.Config) {
-		c.CA = dir
+		c.Auth.CA = dir
 		c.Titan.Devastator, c.Titan.DevastatorCert, c.Titan.DevastatorKey = "127.0.0.1:0", cert, key
 	}
 }

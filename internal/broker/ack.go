@@ -73,7 +73,6 @@ func (s *Session) memberOf(a *Ack) (*member, error) {
 // has a message can refuse it.
 func (c *consumer) acknowledge(m *member, a *Ack) {
 	var n, count int
-	var asked []parley.Seq
 	now := c.broker.elapsed()
 	c.mu.Lock()
 	for _, r := range a.Ranges {
@@ -84,7 +83,7 @@ func (c *consumer) acknowledge(m *member, a *Ack) {
 			case f.state == done || f.state == perishing:
 			case !a.Nak && !a.Dead:
 				if f.asks {
-					asked = append(asked, f.seq)
+					c.asked = append(c.asked, f.seq)
 				}
 				c.pending.remove(f)
 				n++
@@ -103,7 +102,9 @@ func (c *consumer) acknowledge(m *member, a *Ack) {
 		c.changedLocked()
 	}
 	if a.Ref != "" {
-		c.waiters = append(c.waiters, waiter{session: m.sub.session, ref: a.Ref, count: count})
+		c.waiters = append(c.waiters, waiter{session: m.sub.session, ref: a.Ref, count: count, cursor: c.cursor})
+	}
+	if a.Ref != "" || len(c.asked) > maxAsked {
 		c.broker.tender.save(c)
 	}
 	ring := c.unblockLocked()
@@ -117,10 +118,10 @@ func (c *consumer) acknowledge(m *member, a *Ack) {
 		stats.naks.Add(int64(count))
 	}
 	ringMembers(ring)
-	if len(asked) > 0 {
-		c.broker.lettersArrived(c.id, asked)
-	}
 }
+
+// maxAsked is how many receipts wait to be stored together.
+const maxAsked = 1000
 
 // failLocked has f, which was out with m, delivered again, not before due, or
 // buries it when that was tried often enough.
@@ -213,7 +214,3 @@ func (c *consumer) againLocked(f *flight) {
 		}
 	}
 }
-
-// lettersArrived is told that a device has acknowledged letters whose senders ask
-// for receipts.
-func (b *Broker) lettersArrived(id ConsumerID, seqs []parley.Seq) { _, _ = id, seqs }

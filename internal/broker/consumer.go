@@ -82,6 +82,7 @@ type consumer struct {
 	stale   bool   // it should be written when the last member leaves
 	deleted bool
 	dying   []death
+	asked   []parley.Seq // acknowledged letters whose senders want receipts
 	waiters []waiter
 	listed  bool // in tender.dirty
 	queued  bool // in tender.saves
@@ -114,6 +115,7 @@ type waiter struct {
 	session *Session
 	ref     string
 	count   int
+	cursor  parley.Seq
 	done    chan<- error // instead of a session
 }
 
@@ -124,7 +126,7 @@ func (w waiter) answer(err error) {
 	case err != nil:
 		w.session.answer(&Failed{w.ref, err}, ackCost)
 	default:
-		w.session.answer(&Acked{Ref: w.ref, Count: w.count}, ackCost)
+		w.session.answer(&Acked{Ref: w.ref, Count: w.count, Cursor: w.cursor}, ackCost)
 	}
 }
 

@@ -76,7 +76,7 @@ func (c *client) deliveries(n int) (texts []string, seqs []parley.Seq, attempts 
 				}
 				attempts = append(attempts, attempt)
 			}
-		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live:
+		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live, *broker.ReadMarker:
 		default:
 			c.tb.Fatalf("got %#v", e)
 		}
@@ -89,7 +89,7 @@ func (c *client) quiet() {
 	c.tb.Helper()
 	for !c.idle() {
 		switch e := c.next().(type) {
-		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live:
+		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live, *broker.ReadMarker:
 		default:
 			c.tb.Fatalf("got %#v", e)
 		}
@@ -111,7 +111,7 @@ func (c *client) ack(u *broker.Subscription, seqs ...parley.Seq) {
 				c.tb.Errorf("got %+v", e)
 			}
 			return
-		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live:
+		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live, *broker.ReadMarker:
 		default:
 			c.tb.Fatalf("got %#v", e)
 		}

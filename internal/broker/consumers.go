@@ -121,7 +121,7 @@ func (b *Broker) settle(c *consumer) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.changed || c.saving || c.queued || len(c.waiters) > 0 || len(c.dying) > 0 {
+	if c.changed || c.saving || c.queued || len(c.waiters) > 0 || len(c.dying) > 0 || len(c.asked) > 0 {
 		return
 	}
 	delete(b.consumers.byID, c.id)
@@ -310,15 +310,18 @@ func (c *consumer) prepare(ctx context.Context, u *Subscription, m *member) erro
 	return nil
 }
 
-// create makes a new consumer: for an inbox with everything in it, for a topic
-// from where the request says.
+// create makes a new consumer: from where the request says, and otherwise for an
+// inbox with everything in it, for a topic from now on.
 func (c *consumer) create(ctx context.Context, u *Subscription, m *member) error {
 	cursor := parley.Seq(0)
-	if c.mode == turns {
+	// Now is not a place to begin for an inbox: its messages are waiting.
+	if c.mode == turns || c.mode == exclusive && u.request.Start.Kind != FromNow {
 		var err error
 		if cursor, err = c.seqOf(ctx, u.request.Start, u.attached); err != nil {
 			return err
 		}
+	}
+	if c.mode == turns {
 		if err := c.broker.admitConsumer(ctx, c.id.Owner); err != nil {
 			return err
 		}

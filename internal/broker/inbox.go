@@ -98,9 +98,12 @@ type Ack struct {
 type SeqRange struct{ First, Last parley.Seq }
 
 // Acked answers an Ack with a Ref. Count is how many messages left the flight.
+// Up to Cursor everything has been delivered: what was not counted there was
+// settled before.
 type Acked struct {
-	Ref   string
-	Count int
+	Ref    string
+	Count  int
+	Cursor parley.Seq
 }
 
 // MarkRead moves the marker up to which the session's user has read their inbox.

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
 )
 
 // saveInterval is how long acknowledgements that nobody wants confirmed wait to
@@ -264,54 +266,123 @@ func (b *Broker) saveAll(ctx context.Context) {
 // errStopped refuses what could not be confirmed any more.
 var errStopped = fmt.Errorf("the server is stopping: %w", parley.ErrUnavailable)
 
-// save buries what is dying, writes the record if it changed, and answers who
-// waits for that.
+// save buries what is dying, has receipts stored, writes the record if it
+// changed, and answers who waits for that.
 func (b *Broker) save(ctx context.Context, c *consumer) {
 	c.mu.Lock()
 	c.queued, c.saving = false, true
-	dying := c.dying
-	c.dying = nil
+	dying, asked := c.dying, c.asked
+	c.dying, c.asked = nil, nil
 	c.mu.Unlock()
 	buried, failure := b.bury(ctx, c, dying)
+	if err := b.confirm(ctx, c, asked); err != nil {
+		failure = errors.Join(failure, err)
+	} else {
+		asked = nil
+	}
 	c.mu.Lock()
 	ring := c.buriedLocked(dying, buried, failure)
-	waiters, changed := c.waiters, c.changed && !c.deleted
-	c.waiters, c.changed = nil, false
+	c.asked = append(c.asked, asked...)
+	waiters, changed := c.waiters, c.changed && len(asked) == 0
+	c.waiters, c.changed = nil, c.changed && !changed
 	if changed {
 		c.stale = false
 	}
-	record := c.recordLocked()
+	if len(c.members) > 0 {
+		c.active = b.cfg.Clock.Now()
+	}
+	deleted, record := c.deleted, c.recordLocked()
 	c.mu.Unlock()
 	ringMembers(ring)
-	err := failure
-	if changed && b.cfg.KV != nil {
-		var rev uint64
-		if rev, err = b.cfg.KV.Put(ctx, record); err == nil {
-			record.Rev, err = rev, failure
-		} else {
-			failure = err
+	if changed && b.cfg.KV != nil && !deleted {
+		rev, err := b.put(ctx, c, record)
+		if err == nil {
+			record.Rev = rev
 		}
-	}
-	if failure != nil && !errors.Is(failure, parley.ErrUnavailable) {
-		b.cfg.Logger.ErrorContext(ctx, "cannot save what was acknowledged", "topic", c.id.Topic, "name", c.id.Name, "error", failure)
-		err = fmt.Errorf("saving failed: %w", parley.ErrUnavailable)
+		failure = errors.Join(failure, err)
 	}
 	c.mu.Lock()
 	c.saving = false
 	c.rev = record.Rev
-	if failure != nil {
-		c.changed = true
-	}
-	if len(c.waiters) > 0 || len(c.dying) > 0 && failure == nil {
+	c.changed = c.changed || failure != nil && !c.deleted
+	switch {
+	case len(c.waiters) > 0 || failure == nil && len(c.dying) > 0:
 		b.tender.save(c)
-	} else if c.changed || len(c.dying) > 0 {
+	case c.changed || len(c.dying) > 0 || len(c.asked) > 0:
 		c.changedLocked()
 	}
 	c.mu.Unlock()
+	if deleted {
+		failure = errDeleted
+	}
+	if failure != nil && !errors.Is(failure, parley.ErrUnavailable) && !deleted {
+		b.cfg.Logger.ErrorContext(ctx, "cannot save what was acknowledged", "topic", c.id.Topic, "name", c.id.Name, "error", failure)
+		failure = fmt.Errorf("saving failed: %w", parley.ErrUnavailable)
+	}
 	for _, w := range waiters {
-		w.answer(err)
+		w.answer(failure)
 	}
 	b.settle(c)
+}
+
+// put writes the record of c. When somebody else has changed it, c is not this
+// broker's any more, and its members have to come again.
+func (b *Broker) put(ctx context.Context, c *consumer, r backend.Record) (uint64, error) {
+	rev, err := b.cfg.KV.Put(ctx, r)
+	if !errors.Is(err, parley.ErrConflict) {
+		return rev, err
+	}
+	if _, err := b.cfg.KV.Get(ctx, r.Key); errors.Is(err, parley.ErrNotFound) {
+		r.Rev = 0 // it has expired while there was nothing to save
+		return b.cfg.KV.Put(ctx, r)
+	}
+	b.forget(c, fmt.Errorf("the record has changed meanwhile: %w", parley.ErrUnavailable))
+	return 0, fmt.Errorf("the record has changed meanwhile: %w", parley.ErrUnavailable)
+}
+
+// confirm has receipts stored for acknowledged letters: before the record is, so
+// that none is lost.
+func (b *Broker) confirm(ctx context.Context, c *consumer, asked []parley.Seq) error {
+	slices.Sort(asked)
+	due := make([]again, len(asked))
+	for i, seq := range asked {
+		due[i].seq = seq
+	}
+	for len(due) > 0 {
+		n := min(len(due), againMessages)
+		f, err := c.fetch(ctx, due[:n:n])
+		if err != nil {
+			return err
+		}
+		if err := b.delivered(ctx, c.id.Owner, f.messages); err != nil {
+			return err
+		}
+		due = append(f.rest, due[n:]...)
+	}
+	return nil
+}
+
+// forget ends the members of c and gives it up as it is.
+func (b *Broker) forget(c *consumer, why error) {
+	b.consumers.mu.Lock()
+	if b.consumers.byID[c.id] == c {
+		delete(b.consumers.byID, c.id)
+	}
+	c.mu.Lock()
+	c.deleted, c.changed = true, false
+	members := slices.Clone(c.members)
+	b.stats.consumers.dropped.Add(int64(c.pending.live))
+	c.pending = pending{}
+	c.dying, c.asked = nil, nil
+	for _, m := range members {
+		m.out = 0
+	}
+	c.mu.Unlock()
+	b.consumers.mu.Unlock()
+	b.tender.disarm(c)
+	for _, m := range members {
+		m.sub.session.end(m.sub, &Ended{m.sub, why})
+	}
 }
 
 // sync saves c and waits until it is durable.

@@ -236,7 +236,9 @@ func appendAcked(dst []byte, e *broker.Acked) []byte {
 	if e.Ref == "" {
 		return dst
 	}
-	return append(appendInt(jsonrpc.AppendResult(dst, e.Ref), `{"count":`, int64(e.Count)), `}}`...)
+	dst = appendInt(jsonrpc.AppendResult(dst, e.Ref), `{"count":`, int64(e.Count))
+	dst = append(dst, `,"cursor":`...)
+	return append(jsonform.AppendSeq(dst, e.Cursor), `}}`...)
 }
 
 // appendReadMarker is both an answer and an event.

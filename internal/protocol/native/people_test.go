@@ -317,7 +317,7 @@ func TestEncodeForUsers(t *testing.T) {
 			&broker.Deliveries{Sub: sub, Messages: []*parley.Message{one, one}, Attempts: []int{1, 12}},
 			`{"jsonrpc":"2.0","method":"msg.recv","params":{"sub":4,"attempts":[1,12],"messages":[` + oneText + `,` + oneText + `]}}`,
 		},
-		"acked":        {&broker.Acked{Ref: "1", Count: 3}, answer(`{"count":3}`)},
+		"acked":        {&broker.Acked{Ref: "1", Count: 3, Cursor: 9}, answer(`{"count":3,"cursor":9}`)},
 		"acked, quiet": {&broker.Acked{Count: 3}, ``},
 		"read":         {&broker.ReadMarker{Ref: "1", Sub: sub, Seq: 7, Unread: 2}, answer(`{"seq":7,"unread":2}`)},
 		"was read":     {&broker.ReadMarker{Sub: sub, Seq: 7, Unread: 2}, `{"jsonrpc":"2.0","method":"inbox.read","params":{"sub":4,"seq":7,"unread":2}}`},
