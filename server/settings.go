@@ -109,8 +109,6 @@ func titanSettings() []Setting {
 			func(c *Config) *string { return &c.Titan.DevastatorCert }),
 		one("devastator-key", "PEM file with its key, which others may not read; empty is tls-key", file(),
 			func(c *Config) *string { return &c.Titan.DevastatorKey }),
-		one("ca", "directory of the CA whose certificates prove who a client is, as \"parley ca init\" makes it", optional(path()),
-			func(c *Config) *string { return &c.CA }),
 		one("devastator-byte-order", "order of the bytes of a frame's length there", choice(LittleEndian, BigEndian),
 			func(c *Config) *string { return &c.Titan.DevastatorOrder }),
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/protocol/titan"
@@ -58,8 +59,8 @@ func (c *Config) titanFaults(add func(key, problem string)) {
 	if cert, key := t.certificate(&c.HTTP.TLS); t.Devastator != "" && (cert == "" || key == "") {
 		add("devastator-listen", "needs --tls-cert and --tls-key, or --devastator-cert and --devastator-key")
 	}
-	if t.Devastator != "" && c.CA == "" {
-		add("devastator-listen", "needs --ca DIR, for the certificates of its clients")
+	if t.Devastator != "" && c.Auth.CA == "" {
+		add("devastator-listen", "needs --ca-dir DIR, for the certificates of its clients")
 	}
 	if t.Devastator == "" && t.DevastatorCert+t.DevastatorKey != "" {
 		add("devastator-cert", "is not used without --devastator-listen HOST:PORT")
@@ -182,7 +183,11 @@ func (s *Server) devastatorTLS() (*tls.Config, error) {
 	config.NextProtos = nil // its clients do not negotiate
 	config.SessionTicketsDisabled = true
 	config.ClientAuth = tls.VerifyClientCertIfGiven
-	config.ClientCAs = s.ca.Pool()
+	ca, err := auth.OpenCA(s.cfg.Auth.CA)
+	if err != nil {
+		return nil, fmt.Errorf("server: ca-dir: %w", invalid(err))
+	}
+	config.ClientCAs = ca.Pool()
 	return config, nil
 }
 

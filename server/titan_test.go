@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/protocol/protocoltest"
 	"github.com/parley-im/parley/internal/wire"
@@ -68,7 +69,8 @@ func devastator(t *testing.T, dir string, ca *auth.CA) servertest.Option {
 		}
 	}
 	return func(c *server.Config) {
-		c.CA = dir
+		c.Auth.CA = dir
+		c.Access.Grants = append(c.Access.Grants, account.Grant{Operations: account.Send, Pattern: "/$inbox/*"})
 		c.Titan.Devastator, c.Titan.DevastatorCert, c.Titan.DevastatorKey = "127.0.0.1:0", cert, key
 	}
 }
