@@ -441,3 +441,17 @@ func TestTitanForNPM(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// The variables that the Titan server had are there.
+func TestTitanVariables(t *testing.T) {
+	s := servertest.Start(t, titanTest)
+	titanAs(t, s.TitanTest, tokenOf1).send("2", "a")
+	two := titanAs(t, s.TitanTest, tokenOf2)
+	two.delivery("a")
+	got := body(t, "http://"+s.TitanTest+"/debug/vars")
+	for _, want := range []string{`"conns":2,`, `"receivers":2,`, `"requests":0,`, `"responses":0,`, `"queue-length":1,`, `"users":2}`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the variables lack %s", want)
+		}
+	}
+}
