@@ -53,11 +53,12 @@ func (c *Config) authenticates() bool { return c.Access.Required || c.Auth.Confi
 func (s *Server) openAccess() error {
 	a := &s.access
 	if s.cfg.authenticates() {
-		verify, err := s.authenticator(auth.Config{})
+		made, err := s.newAuthenticator(s.accounts)
 		if err != nil {
 			return err
 		}
-		a.verify = verify
+		a.authenticators = append(a.authenticators, made)
+		a.verify = made.Verify
 	}
 	if s.cfg.Titan.Test {
 		everybody := auth.Key{

@@ -45,7 +45,10 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 
 // needs are the settings without which some would be refused.
 func needs() map[string]string {
-	return map[string]string{"https": "127.0.0.1:3", "tls-cert": "cert.pem", "tls-key": "key.pem", "redis-url": "rediss://redis.example"}
+	return map[string]string{
+		"https": "127.0.0.1:3", "tls-cert": "cert.pem", "tls-key": "key.pem", "redis-url": "rediss://redis.example",
+		"devastator-listen": "127.0.0.1:4", "devastator-cert": "d.pem", "devastator-key": "d.key", "ca-dir": "ca",
+	}
 }
 
 // TestPrecedence gives every setting by every combination of sources. The

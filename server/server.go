@@ -58,6 +58,7 @@ type Server struct {
 	sessions             *sessions
 	talks                sync.WaitGroup // one for each conversation
 	count                counters
+	census               census
 	toggles              toggles
 	ready                atomic.Bool
 	profile              *profile // nil without one

@@ -316,8 +316,7 @@ func TestTextoRate(t *testing.T) {
 // A message that is too large for any text ends the connection.
 func TestTextoTooLarge(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) { c.Limits.Message = 1 << 10 })
-	keeper := &wire.Keeper{}
-	conn, err := wire.Dial(t.Context(), strings.Replace(s.URL, "http", "ws", 1)+"/v1/texto", &wire.Config{Keeper: keeper}, nil)
+	conn, err := wire.Dial(t.Context(), strings.Replace(s.URL, "http", "ws", 1)+"/v1/texto", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

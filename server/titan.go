@@ -16,6 +16,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/protocol/titan"
@@ -182,7 +183,11 @@ func (s *Server) devastatorTLS() (*tls.Config, error) {
 	config.NextProtos = nil // its clients do not negotiate
 	config.SessionTicketsDisabled = true
 	config.ClientAuth = tls.VerifyClientCertIfGiven
-	config.ClientCAs = s.ca.Pool()
+	ca, err := auth.OpenCA(s.cfg.Auth.CA)
+	if err != nil {
+		return nil, fmt.Errorf("server: ca-dir: %w", invalid(err))
+	}
+	config.ClientCAs = ca.Pool()
 	return config, nil
 }
 

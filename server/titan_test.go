@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/protocol/protocoltest"
 	"github.com/parley-im/parley/internal/wire"
@@ -69,6 +70,7 @@ func devastator(t *testing.T, dir string, ca *auth.CA) servertest.Option {
 	}
 	return func(c *server.Config) {
 		c.Auth.CA = dir
+		c.Access.Grants = append(c.Access.Grants, account.Grant{Operations: account.Send, Pattern: "/$inbox/*"})
 		c.Titan.Devastator, c.Titan.DevastatorCert, c.Titan.DevastatorKey = "127.0.0.1:0", cert, key
 	}
 }
@@ -437,5 +439,19 @@ func TestTitanForNPM(t *testing.T) {
 	out, err := exec.CommandContext(ctx, "node", "testdata/titan.cjs", "ws://"+s.TitanTest, tokenOf1, tokenOf2).CombinedOutput()
 	if err != nil || string(out) != "ok\n" {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// The variables that the Titan server had are there.
+func TestTitanVariables(t *testing.T) {
+	s := servertest.Start(t, titanTest)
+	titanAs(t, s.TitanTest, tokenOf1).send("2", "a")
+	two := titanAs(t, s.TitanTest, tokenOf2)
+	two.delivery("a")
+	got := body(t, "http://"+s.TitanTest+"/debug/vars")
+	for _, want := range []string{`"conns":2,`, `"receivers":2,`, `"requests":0,`, `"responses":0,`, `"queue-length":1,`, `"users":2}`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the variables lack %s", want)
+		}
 	}
 }
