@@ -38,12 +38,14 @@ func (s *Server) accountRoutes() httpapi.Accounts {
 }
 
 // eraseUser drops what a deleted user was sent.
-func (s *Server) eraseUser(context.Context, string) (account.Erased, error) {
-	return account.Erased{}, nil
+func (s *Server) eraseUser(ctx context.Context, user string) (account.Erased, error) {
+	return s.broker.Erase(ctx, user)
 }
 
 // eraseDevice drops the cursors of a device.
-func (s *Server) eraseDevice(context.Context, string, string) error { return nil }
+func (s *Server) eraseDevice(ctx context.Context, user, device string) error {
+	return s.broker.EraseDevice(ctx, user, device)
+}
 
 // exportUser writes what a user was sent.
 func (s *Server) exportUser(context.Context, string, io.Writer) error { return nil }

@@ -117,9 +117,10 @@ type Log interface {
 	// Trim drops the stream's oldest messages until r is met, and returns the
 	// new floor.
 	Trim(ctx context.Context, s parley.Stream, r Retention) (parley.Seq, error)
-	// Streams yields every stream that holds messages, in order of name. It is
-	// not a snapshot.
-	Streams(ctx context.Context) iter.Seq2[parley.Stream, error]
+	// Streams yields every stream that holds messages, in order of name, from the
+	// first that is not before from. What lies before costs nothing. It is not a
+	// snapshot.
+	Streams(ctx context.Context, from parley.Stream) iter.Seq2[parley.Stream, error]
 }
 
 // Record is one value of a KV.

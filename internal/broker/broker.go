@@ -46,6 +46,10 @@ type Config struct {
 	Clock *clock.Clock
 	// RetentionInterval is how often they are applied; a minute.
 	RetentionInterval time.Duration
+	// Inbox is what each inbox keeps: 30 days, the newest 100,000 messages, and of
+	// them 256 MiB. Negative is without bound. Dead is the same for the dead
+	// letters of each user: 30 days, 10,000 messages and 64 MiB.
+	Inbox, Dead Bounds
 }
 
 // ErrOverloaded is a publish refused because too much waits to be stored.
@@ -63,6 +67,7 @@ type Broker struct {
 
 	consumers consumers
 	tender    tender
+	personal  personal
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -81,6 +86,8 @@ func New(cfg Config) *Broker {
 	cfg.SessionBytes = cmp.Or(cfg.SessionBytes, 1<<20)
 	cfg.TailBytes = cmp.Or(cfg.TailBytes, 16<<20)
 	cfg.RetentionInterval = cmp.Or(cfg.RetentionInterval, time.Minute)
+	cfg.Inbox = cfg.Inbox.or(Bounds{Age: 30 * 24 * time.Hour, Messages: 100_000, Bytes: 256 << 20})
+	cfg.Dead = cfg.Dead.or(Bounds{Age: 30 * 24 * time.Hour, Messages: 10_000, Bytes: 64 << 20})
 	if cfg.Clock == nil {
 		cfg.Clock = clock.New(clock.Options{Logger: cfg.Logger})
 	}
@@ -106,6 +113,7 @@ func New(cfg Config) *Broker {
 		consumers: consumers{byID: map[ConsumerID]*consumer{}},
 		tender:    tender{wake: make(chan struct{}, 1)},
 		anyone:    account.Anyone(parley.Identity{}),
+		personal:  newPersonal(cfg.Inbox, cfg.Dead),
 	}
 }
 
@@ -169,6 +177,7 @@ func (b *Broker) deliver(c *commit) {
 		}
 	}
 	b.feeds.reach(messages)
+	b.personal.grew(messages)
 	for _, s := range c.submissions {
 		s.answer()
 	}

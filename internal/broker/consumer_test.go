@@ -104,17 +104,23 @@ func (c *client) ack(u *broker.Subscription, seqs ...parley.Seq) {
 		a.Ranges = append(a.Ranges, broker.SeqRange{First: seq, Last: seq})
 	}
 	c.Acknowledge(a)
+	c.acked("ack")
+}
+
+// acked waits for the confirmation, and leaves what comes before it for later.
+func (c *client) acked(ref string) *broker.Acked {
+	c.tb.Helper()
+	var others []broker.Event
 	for {
-		switch e := c.next().(type) {
-		case *broker.Acked:
-			if e.Ref != "ack" {
-				c.tb.Errorf("got %+v", e)
-			}
-			return
-		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live, *broker.ReadMarker:
-		default:
-			c.tb.Fatalf("got %#v", e)
+		e := c.next()
+		if done, ok := e.(*broker.Acked); ok && done.Ref == ref {
+			c.due = append(others, c.due...)
+			return done
 		}
+		if failed, ok := e.(*broker.Failed); ok {
+			c.tb.Fatal(failed.Err)
+		}
+		others = append(others, e)
 	}
 }
 

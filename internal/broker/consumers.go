@@ -192,6 +192,7 @@ func (c *consumer) enter(m *member) (replaced *member, err error) {
 		}
 	}
 	c.members = append(c.members, m)
+	c.broker.stats.consumers.members.Add(1)
 	for i := range c.pending.list { // those that were asked for with a delay
 		if f := &c.pending.list[i]; f.state == waiting && f.due > 0 {
 			c.broker.tender.arm(c, f.due)
@@ -234,6 +235,7 @@ func (c *consumer) removeLocked(m *member) {
 	for i, o := range c.members {
 		if o == m {
 			c.members = append(c.members[:i:i], c.members[i+1:]...)
+			c.broker.stats.consumers.members.Add(-1)
 			if c.turn > i {
 				c.turn--
 			}

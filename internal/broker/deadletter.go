@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/parley-im/parley"
@@ -112,7 +113,7 @@ func (b *Broker) burySome(ctx context.Context, c *consumer, dying []death, burie
 			}
 			p.Messages = append(p.Messages, Publication{
 				Message:  parley.Message{Topic: deadTopic(c.id.Owner), ID: m.Seq.String(), Body: body, Sender: parley.Identity{User: c.id.Owner}},
-				Producer: producerOf("dead", c.id.key()),
+				Producer: producerOf("dead", c.id.key(), strconv.Itoa(f.attempts[i])),
 			})
 		}
 		if len(p.Messages) > 0 {
@@ -128,7 +129,7 @@ func (b *Broker) burySome(ctx context.Context, c *consumer, dying []death, burie
 		}
 		c.lost(f.lost)
 	}
-	return b.trimDead(ctx, c.id.Owner)
+	return nil
 }
 
 // buriedLocked takes out what was buried; what was not is tried again.
@@ -181,5 +182,3 @@ func readEnvelope(m *parley.Message) (DeadLetter, error) {
 	}
 	return e.open(m), nil
 }
-
-func (b *Broker) trimDead(ctx context.Context, owner string) error { _, _ = ctx, owner; return nil }

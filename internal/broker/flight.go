@@ -44,6 +44,17 @@ func (p *pending) add(f flight) {
 	p.count(&f, 1)
 }
 
+// insert adds a message at the place that from found.
+func (p *pending) insert(i int, f flight) {
+	if i < len(p.list) && p.list[i].seq == f.seq {
+		p.list[i] = f // it was done
+	} else {
+		p.list = slices.Insert(p.list, i, f)
+	}
+	p.live++
+	p.count(&f, 1)
+}
+
 // from is the index of the first message at or above seq.
 func (p *pending) from(seq parley.Seq) int {
 	return sort.Search(len(p.list), func(i int) bool { return p.list[i].seq >= seq })

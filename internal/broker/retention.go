@@ -31,8 +31,16 @@ func (b *Broker) retain(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := b.Retain(ctx); err != nil && ctx.Err() == nil {
+			err := b.Retain(ctx)
+			if err == nil {
+				err = b.sweep(ctx, sweepStreams)
+			}
+			if err != nil && ctx.Err() == nil {
 				b.cfg.Logger.ErrorContext(ctx, "cannot apply retention", "error", err)
+			}
+		case <-b.personal.wake:
+			if err := b.trimGrown(ctx); err != nil && ctx.Err() == nil {
+				b.cfg.Logger.ErrorContext(ctx, "cannot trim inboxes", "error", err)
 			}
 		}
 	}
@@ -48,9 +56,9 @@ func (b *Broker) Trim(ctx context.Context, s parley.Stream, r backend.Retention)
 	return floor, err
 }
 
-// Retain applies the retention rules to all streams now.
+// Retain applies the retention rules to all streams of topics now.
 func (b *Broker) Retain(ctx context.Context) error {
-	for s, err := range b.log.Streams(ctx) {
+	for s, err := range TopicStreams(ctx, b.log, "") {
 		if err != nil {
 			return err
 		}

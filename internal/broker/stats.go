@@ -37,6 +37,7 @@ type consumerCounters struct {
 	taken, resumed                           atomic.Int64
 	acked, dead, expired, dropped, suspended atomic.Int64
 	redelivered, late, naks                  atomic.Int64
+	members                                  atomic.Int64
 }
 
 const commitBuckets = 14
@@ -65,6 +66,8 @@ type Stats struct {
 	Received, Invalid, Published, PublishedBytes, Duplicates, Conflicts, Refused, NoRoom, Failed int64
 	// Delivered counts each message once for each subscription it went to.
 	Delivered int64
+	// Consumers says what became of what is acknowledged.
+	Consumers ConsumerStats
 	// Replays delivered stored messages; of them Fallbacks because a live
 	// reader had fallen behind the tail.
 	Replays, Fallbacks int64
@@ -99,6 +102,7 @@ func (b *Broker) Stats() Stats {
 		Published: c.published.Load(), PublishedBytes: c.bytes.Load(),
 		Duplicates: c.duplicates.Load(), Conflicts: c.conflicts.Load(),
 		Refused: c.refused.Load(), NoRoom: c.noRoom.Load(), Failed: c.failed.Load(),
+		Consumers: b.consumerStats(),
 		Delivered: c.delivered.Load(), Replays: c.replays.Load(), Fallbacks: c.fallbacks.Load(),
 		Subscribed: c.subscribed.Load(), Trims: c.trimmed.Load(),
 		Commits: c.commits.Load(), CommitTime: time.Duration(c.commitNanos.Load()),

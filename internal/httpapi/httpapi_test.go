@@ -60,7 +60,7 @@ type broken struct {
 	err error
 }
 
-func (b broken) Streams(context.Context) iter.Seq2[parley.Stream, error] {
+func (b broken) Streams(context.Context, parley.Stream) iter.Seq2[parley.Stream, error] {
 	return func(yield func(parley.Stream, error) bool) { yield("", b.err) }
 }
 

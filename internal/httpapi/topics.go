@@ -9,6 +9,7 @@ import (
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/broker"
 )
 
 // Bounds of a list of topics.
@@ -60,7 +61,7 @@ func (a *API) list(w http.ResponseWriter, r *request) error {
 		return fmt.Errorf("too many lists are being made, try again: %w", parley.ErrUnavailable)
 	}
 	page := List{Topics: []Topic{}}
-	for stream, err := range a.cfg.Log.Streams(r.Context()) {
+	for stream, err := range broker.TopicStreams(r.Context(), a.cfg.Log, parley.Stream(strings.TrimPrefix(r.query["after"], "/"))) {
 		if err != nil {
 			return err
 		}

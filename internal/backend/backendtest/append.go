@@ -111,7 +111,7 @@ func cancelledContext(r *rig) {
 			return err
 		},
 		"Streams": func() error {
-			for _, err := range r.log.Streams(ctx) {
+			for _, err := range r.log.Streams(ctx, "") {
 				return err
 			}
 			return nil

@@ -194,7 +194,7 @@ func (l *reference) Trim(ctx context.Context, s parley.Stream, r backend.Retenti
 	return h.floor, nil
 }
 
-func (l *reference) Streams(ctx context.Context) iter.Seq2[parley.Stream, error] {
+func (l *reference) Streams(ctx context.Context, from parley.Stream) iter.Seq2[parley.Stream, error] {
 	return func(yield func(parley.Stream, error) bool) {
 		if err := ctx.Err(); err != nil {
 			yield("", err)
@@ -207,6 +207,9 @@ func (l *reference) Streams(ctx context.Context) iter.Seq2[parley.Stream, error]
 		}
 		l.mu.Unlock()
 		for _, s := range names {
+			if s < from && l.fault != "lists all streams" {
+				continue
+			}
 			if !yield(s, nil) {
 				return
 			}

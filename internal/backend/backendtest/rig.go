@@ -255,14 +255,31 @@ func (r *rig) bounds(s parley.Stream) {
 func (r *rig) streams() {
 	r.Helper()
 	var got []parley.Stream
-	for s, err := range r.log.Streams(r.Context()) {
+	for s, err := range r.log.Streams(r.Context(), "") {
 		if err != nil {
 			r.Fatalf("Streams: %v", err)
 		}
 		got = append(got, s)
 	}
-	if want := r.want.names(); !slices.Equal(got, want) {
+	want := r.want.names()
+	if !slices.Equal(got, want) {
 		r.Fatalf("Streams: %q, want %q", got, want)
+	}
+	if len(want) == 0 {
+		return
+	}
+	for _, from := range []parley.Stream{want[len(want)/2], want[len(want)/2] + "\x01"} {
+		got = nil
+		for s, err := range r.log.Streams(r.Context(), from) {
+			if err != nil {
+				r.Fatalf("Streams from %q: %v", from, err)
+			}
+			got = append(got, s)
+		}
+		i, _ := slices.BinarySearch(want, from)
+		if !slices.Equal(got, want[i:]) {
+			r.Fatalf("Streams from %q: %q, want %q", from, got, want[i:])
+		}
 	}
 }
 

@@ -140,14 +140,14 @@ func streamsNames(r *rig) {
 		r.publish(fmt.Sprintf("/many%d/x/y", i), "one")
 	}
 	r.everything()
-	for s, err := range r.log.Streams(r.Context()) {
+	for s, err := range r.log.Streams(r.Context(), "") {
 		if err != nil || s != "" {
 			r.Errorf("first stream: %q, %v, want the one of /", s, err)
 		}
 		break
 	}
 	// A stream may be trimmed while they are listed: retention does that.
-	for s, err := range r.log.Streams(r.Context()) {
+	for s, err := range r.log.Streams(r.Context(), "") {
 		if err != nil {
 			r.Fatal(err)
 		}

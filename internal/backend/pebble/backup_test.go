@@ -216,7 +216,7 @@ func wholeLog(t *testing.T, db *pebble.DB) []oracle.Message {
 // readLog reads every stream from its beginning.
 func readLog(ctx context.Context, db *pebble.DB) ([]oracle.Message, error) {
 	var log []oracle.Message
-	for s, err := range db.Streams(ctx) {
+	for s, err := range db.Streams(ctx, "") {
 		if err != nil {
 			return nil, err
 		}

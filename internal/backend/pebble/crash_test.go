@@ -137,7 +137,7 @@ func (c *crasher) check(ctx context.Context) error {
 
 func (c *crasher) compare(ctx context.Context, db *pebble.DB) error {
 	var log []oracle.Message
-	for s, err := range db.Streams(ctx) {
+	for s, err := range db.Streams(ctx, "") {
 		if err != nil {
 			return err
 		}

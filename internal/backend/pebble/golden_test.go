@@ -205,7 +205,7 @@ func contents(t *testing.T, db *pebble.DB) string {
 func dump(ctx context.Context, db *pebble.DB) (string, error) {
 	var out strings.Builder
 	streams := []parley.Stream{"emptied"}
-	for s, err := range db.Streams(ctx) {
+	for s, err := range db.Streams(ctx, "") {
 		if err != nil {
 			return "", err
 		}

@@ -99,13 +99,14 @@ func floorIn(r pebble.Reader, s parley.Stream) (parley.Seq, error) {
 }
 
 // Streams implements backend.Log.
-func (db *DB) Streams(ctx context.Context) iter.Seq2[parley.Stream, error] {
+func (db *DB) Streams(ctx context.Context, from parley.Stream) iter.Seq2[parley.Stream, error] {
 	return func(yield func(parley.Stream, error) bool) {
 		if err := ctx.Err(); err != nil {
 			yield("", err)
 			return
 		}
-		it, err := db.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: []byte{kindBlock}, UpperBound: []byte{kindBlock + 1}})
+		lower, _ := blockBounds(from)
+		it, err := db.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: []byte{kindBlock + 1}})
 		if err != nil {
 			yield("", fmt.Errorf("pebble: streams: %w", err))
 			return
