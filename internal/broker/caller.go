@@ -113,19 +113,6 @@ func (b *Broker) permit(p *account.Principal, o account.Operation, t parley.Topi
 	return p.Allow(o, t)
 }
 
-// mayPublish is p.Allow. Most sessions publish to one topic again and again.
-func (s *Session) mayPublish(p *account.Principal, t parley.Topic) error {
-	c := &s.caller
-	if c.allowed == p && c.topic == t {
-		return nil
-	}
-	err := p.Allow(account.Publish, t)
-	if err == nil {
-		c.topic, c.allowed = t, p
-	}
-	return s.cfg.Watch.note(p, account.Publish, t, err)
-}
-
 // Permit refuses a subscription that p may not have: what is live needs
 // account.Subscribe, and what may be stored already account.History.
 func (r *Subscribe) Permit(p *account.Principal) error {
