@@ -23,7 +23,9 @@ func (s *Session) Publish(requests []*Publish) {
 			if m.Result.Err == nil {
 				m.Result.Err = cmp.Or(expired, s.mayPublish(who, m.Message.Topic))
 			}
-			s.broker.cfg.Limits.check(m)
+			if m.Result.Err == nil {
+				m.Result.Err = s.broker.cfg.Limits.check(&m.Message)
+			}
 			if m.Result.Err == nil {
 				m.Result.Err = s.cfg.Watch.spend(who, account.Publish, &m.Message, m.Message.Topic)
 			}
@@ -82,20 +84,19 @@ func (s *Session) answer(e Event, bytes int) {
 	s.wakeLocked()
 }
 
-// check applies the rules for a message; its result tells.
-func (l Limits) check(p *Publication) {
-	m := &p.Message
+// check applies the rules for a message.
+func (l *Limits) check(m *parley.Message) error {
 	switch {
-	case p.Result.Err != nil:
 	case len(m.Body) > l.MessageBytes:
-		p.Result.Err = fmt.Errorf("the body has %d bytes, more than %d: %w", len(m.Body), l.MessageBytes, parley.ErrInvalid)
+		return fmt.Errorf("the body has %d bytes, more than %d: %w", len(m.Body), l.MessageBytes, parley.ErrInvalid)
 	case len(m.Header) > parley.MaxHeaderBytes:
-		p.Result.Err = fmt.Errorf("the header has %d bytes, more than %d: %w", len(m.Header), parley.MaxHeaderBytes, parley.ErrInvalid)
+		return fmt.Errorf("the header has %d bytes, more than %d: %w", len(m.Header), parley.MaxHeaderBytes, parley.ErrInvalid)
 	case len(m.ID) > parley.MaxIDBytes:
-		p.Result.Err = fmt.Errorf("the id has %d bytes, more than %d: %w", len(m.ID), parley.MaxIDBytes, parley.ErrInvalid)
+		return fmt.Errorf("the id has %d bytes, more than %d: %w", len(m.ID), parley.MaxIDBytes, parley.ErrInvalid)
 	case len(m.Filters) > parley.MaxFilters:
-		p.Result.Err = fmt.Errorf("more than %d filters: %w", parley.MaxFilters, parley.ErrInvalid)
+		return fmt.Errorf("more than %d filters: %w", parley.MaxFilters, parley.ErrInvalid)
 	}
+	return nil
 }
 
 // mayPublish is p.Allow. Most sessions publish to one topic again and again.
