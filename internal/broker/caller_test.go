@@ -340,6 +340,15 @@ func TestExpiry(t *testing.T) {
 					if e := expect[*broker.Bye](c); e.Code != broker.ByeExpired || time.Since(began) != ends {
 						t.Errorf("goodbye %+v after %v", e, time.Since(began))
 					}
+					if by < 0 {
+						return
+					}
+					// Who comes later has a credential of the time that it is now said to be.
+					later := connect(t, b, broker.SessionConfig{Principal: lasting(by + time.Second)})
+					began = time.Now()
+					if e := expect[*broker.Bye](later); e.Code != broker.ByeExpired || time.Since(began) != time.Second {
+						t.Errorf("later: goodbye %+v after %v", e, time.Since(began))
+					}
 				})
 			})
 		}
