@@ -70,24 +70,20 @@ func (p *Principal) Allow(o Operation, t parley.Topic) error {
 }
 
 func (p *Principal) allowInbox(o Operation, t parley.Topic, owner string) error {
+	allowed, refused := false, ErrReserved
 	switch o {
 	case Subscribe, History:
-		if p.User != "" && owner == p.User {
-			return nil
-		}
-		return ErrReserved
-	case Publish, Presence:
-		return ErrReserved
+		allowed = p.User != "" && owner == p.User
 	case Send:
-		if p.User != "" && (p.Open || p.granted(Send, t)) {
-			return nil
-		}
+		allowed, refused = p.User != "" && (p.Open || p.granted(Send, t)), ErrDenied
 	case Admin:
-		if p.granted(Admin, t) {
-			return nil
-		}
+		allowed, refused = p.granted(Admin, t), ErrDenied
+	case Publish, Presence, All:
 	}
-	return ErrDenied
+	if allowed {
+		return nil
+	}
+	return refused
 }
 
 func (p *Principal) granted(o Operation, t parley.Topic) bool {

@@ -2,6 +2,8 @@ package broker_test
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/parley-im/parley"
@@ -39,5 +41,30 @@ func BenchmarkPublish(b *testing.B) {
 		}
 		c.Publish(requests)
 		expect[*broker.Published](c)
+	}
+}
+
+// BenchmarkSend sends letters to one recipient each, a hundred at a time.
+func BenchmarkSend(b *testing.B) {
+	for _, ids := range []bool{false, true} {
+		b.Run(fmt.Sprintf("ids=%v", ids), func(b *testing.B) {
+			br := start(b, &numbering{}, broker.Config{})
+			c := signIn(b, br, "ann", "phone")
+			const batch = 100
+			to, body := []string{"bob"}, []byte("0123456789abcdef0123456789abcdef")
+			b.ReportAllocs()
+			for n := 0; n < b.N; n += batch {
+				for i := range batch {
+					l := broker.Letter{To: to, Message: parley.Message{Body: body}}
+					if ids {
+						l.Message.ID = strconv.Itoa(n + i)
+					}
+					c.Send(&broker.Send{Letters: []broker.Letter{l}})
+				}
+				for range batch {
+					expect[*broker.Sent](c)
+				}
+			}
+		})
 	}
 }

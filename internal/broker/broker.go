@@ -199,7 +199,9 @@ func (b *Broker) Publish(ctx context.Context, who *account.Principal, p *Publish
 		if m.Result.Err == nil {
 			m.Result.Err = b.permit(who, account.Publish, m.Message.Topic)
 		}
-		b.cfg.Limits.check(m)
+		if m.Result.Err == nil {
+			m.Result.Err = b.cfg.Limits.check(&m.Message)
+		}
 	}
 	return b.await(ctx, &submission{publishes: []*Publish{p}})
 }

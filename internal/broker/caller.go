@@ -97,7 +97,8 @@ func (b *Broker) leave(s *Session) {
 	}
 }
 
-// expired refuses a principal whose time has come.
+// expired refuses a principal whose time has come, whichever clock is right. A
+// session has a timer besides.
 func (b *Broker) expired(p *account.Principal) error {
 	if !p.Expires.IsZero() && !p.Expires.After(b.cfg.Clock.Past()) {
 		return errExpired
@@ -111,19 +112,6 @@ func (b *Broker) permit(p *account.Principal, o account.Operation, t parley.Topi
 		return err
 	}
 	return p.Allow(o, t)
-}
-
-// mayPublish is p.Allow. Most sessions publish to one topic again and again.
-func (s *Session) mayPublish(p *account.Principal, t parley.Topic) error {
-	c := &s.caller
-	if c.allowed == p && c.topic == t {
-		return nil
-	}
-	err := p.Allow(account.Publish, t)
-	if err == nil {
-		c.topic, c.allowed = t, p
-	}
-	return s.cfg.Watch.note(p, account.Publish, t, err)
 }
 
 // Permit refuses a subscription that p may not have: what is live needs
@@ -191,8 +179,9 @@ func (s *Session) become(p *account.Principal) ([]*Subscription, error) {
 	return ended, nil
 }
 
-// expireLocked ends the session when p expires, by the time that elapses until
-// then: a wall clock that is set meanwhile changes nothing.
+// expireLocked ends the session when p expires, which whoever verified it has
+// judged by Clock.Now, and from here by the time that elapses: a wall clock that
+// is set meanwhile changes nothing.
 func (s *Session) expireLocked(p *account.Principal) {
 	if s.caller.expiry != nil {
 		s.caller.expiry.Stop()
@@ -201,7 +190,7 @@ func (s *Session) expireLocked(p *account.Principal) {
 	if p.Expires.IsZero() {
 		return
 	}
-	s.caller.expiry = time.AfterFunc(p.Expires.Sub(s.broker.cfg.Clock.Past()), func() {
+	s.caller.expiry = time.AfterFunc(p.Expires.Sub(s.broker.cfg.Clock.Now()), func() {
 		if s.cutOff(p, &Bye{Code: ByeExpired, Reason: "the credential has expired"}) {
 			s.broker.refuseCut()
 		}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -338,6 +340,15 @@ func TestExpiry(t *testing.T) {
 					if e := expect[*broker.Bye](c); e.Code != broker.ByeExpired || time.Since(began) != ends {
 						t.Errorf("goodbye %+v after %v", e, time.Since(began))
 					}
+					if by < 0 {
+						return
+					}
+					// Who comes later has a credential of the time that it is now said to be.
+					later := connect(t, b, broker.SessionConfig{Principal: lasting(by + time.Second)})
+					began = time.Now()
+					if e := expect[*broker.Bye](later); e.Code != broker.ByeExpired || time.Since(began) != time.Second {
+						t.Errorf("later: goodbye %+v after %v", e, time.Since(began))
+					}
 				})
 			})
 		}
@@ -377,5 +388,62 @@ func TestListSessions(t *testing.T) {
 	phone.Close()
 	if got := list(later); len(got) != 1 || !got[0].Current {
 		t.Errorf("ann has %+v", got)
+	}
+}
+
+// Sessions that come, say who they are, work and go while others are revoked and
+// listed: all are counted out in the end, and the books balance.
+func TestChurnOfSessions(t *testing.T) {
+	b := start(t, openLog(t), broker.Config{})
+	var coming, revoking sync.WaitGroup
+	stop := make(chan struct{})
+	revoking.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				name := fmt.Sprint("u", i%3)
+				b.Revoke(func(p *account.Principal) bool { return p.User == name }, "churn")
+				runtime.Gosched()
+			}
+		}
+	})
+	for w := range 4 {
+		coming.Go(func() {
+			for i := range 100 {
+				c := connect(t, b, broker.SessionConfig{Principal: account.Nobody()})
+				p := granted(t, fmt.Sprint("u", (w+i)%5), "all:/*")
+				if i%2 == 0 {
+					p.Expires = time.Now().Add(time.Duration(i%7) * time.Millisecond)
+				}
+				if c.SetPrincipal(p) == nil {
+					c.Subscribe(t.Context(), broker.Subscribe{Topic: "/churn"})
+					c.Publish([]*broker.Publish{{Messages: []broker.Publication{{Message: text("/churn", "x")}}}})
+					c.Send(&broker.Send{Letters: []broker.Letter{letter("", "x", p.User, "other")}})
+					c.ListSessions("")
+				}
+				if i%3 == 0 {
+					c.Next(t.Context(), nil)
+				}
+				c.Close()
+			}
+		})
+	}
+	coming.Wait()
+	close(stop)
+	revoking.Wait()
+	publish(t, b, text("/churn", "end")) // all before it has been dealt with
+	balanced(t, b)
+	for i := range 5 {
+		c := signIn(t, b, fmt.Sprint("u", i), "")
+		c.ListSessions("")
+		if got := expect[*broker.Sessions](c).Sessions; len(got) != 1 {
+			t.Errorf("u%d has %+v", i, got)
+		}
+		c.Close()
+	}
+	if s := b.Stats(); s.Sessions != 0 || s.Subscriptions != 0 {
+		t.Errorf("%d sessions and %d subscriptions are left", s.Sessions, s.Subscriptions)
 	}
 }

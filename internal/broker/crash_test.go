@@ -202,7 +202,7 @@ func (p *post) read(ctx context.Context, b *broker.Broker, name string, seed uin
 			continue
 		}
 		c.MarkRead(ctx, broker.MarkRead{Seq: page.Messages[rnd.IntN(len(page.Messages))].Seq})
-		if m, ok := c.next().(*broker.ReadMarker); ok {
+		if m, ok := c.next().(*broker.ReadMarker); ok { //nolint:contextcheck // it waits for the answer, also when ctx has ended
 			p.mu.Lock()
 			p.marked[name] = m.Seq
 			p.mu.Unlock()

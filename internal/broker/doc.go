@@ -15,8 +15,14 @@
 // same read from a different cursor. A slow reader therefore costs nobody
 // anything, and loses nothing that the log still has.
 //
+// # Letters
+//
+// A letter is a Publish of its own kind: the messages that it becomes, in the
+// recipients' inboxes and in the sender's, go the same way and are stored by one
+// append. Receipts are messages too. The constants in letter.go say what is where.
+//
 // # Locks
 //
-// In this order: feeds.mu, feed.mu, Session.mu. Nothing blocks while it holds
+// In this order: Broker.mu, feeds.mu, feed.mu, Session.mu. Nothing blocks while it holds
 // one of them, and the log is never called under any.
 package broker

@@ -70,7 +70,12 @@ func (b *Broker) Send(ctx context.Context, who *account.Principal, r *Send) erro
 // the copy without the letter.
 func (b *Broker) post(who *account.Principal, r *Send, w *Watch) *submission {
 	p := &Publish{}
-	room := min(b.cfg.QueueBytes/2, sendBytes)
+	most := min(b.cfg.QueueBytes/2, sendBytes)
+	room, entries := most, 0
+	for i := range r.Letters {
+		entries += 2 * min(len(r.Letters[i].To), b.cfg.Limits.Recipients)
+	}
+	p.Messages = make([]Publication, 0, min(entries, commitMessages))
 	for i := range r.Letters {
 		l := &r.Letters[i]
 		if l.Err == nil {
@@ -78,8 +83,10 @@ func (b *Broker) post(who *account.Principal, r *Send, w *Watch) *submission {
 		}
 		if l.Err == nil {
 			size := 2 * len(l.To) * (l.Message.Size() + parley.MaxTopicBytes)
-			if room -= size; room < 0 {
-				l.Err = fmt.Errorf("with a copy for each recipient it is more than %d bytes at once: %w", min(b.cfg.QueueBytes/2, sendBytes), parley.ErrInvalid)
+			if size > room {
+				l.Err = fmt.Errorf("with copies for all recipients it is more than %d bytes at once: %w", most, parley.ErrInvalid)
+			} else {
+				room -= size
 			}
 		}
 		if l.Err != nil {
@@ -124,9 +131,7 @@ func (b *Broker) checkLetter(who *account.Principal, l *Letter, i int) error {
 			return fmt.Errorf("the recipient %.40q is named twice: %w", to, parley.ErrInvalid)
 		}
 	}
-	m := Publication{Message: l.Message}
-	b.cfg.Limits.check(&m)
-	return m.Result.Err
+	return b.cfg.Limits.check(&l.Message)
 }
 
 // isName refuses what is not the name of a user, as from parley.ParseUser.

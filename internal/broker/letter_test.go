@@ -171,6 +171,11 @@ func TestLetterRules(t *testing.T) {
 	if m := inbox(t, b, "bob"); len(m) != 2 || !m[1].Expires.Equal(late.Message.Expires.Truncate(time.Microsecond)) {
 		t.Errorf("bob has %v", topics(m))
 	}
+	small := start(t, openLog(t), broker.Config{QueueBytes: 20_000})
+	large := &broker.Send{Letters: []broker.Letter{letter("", "x", "bob"), letter("", strings.Repeat("x", 6000), "bob"), letter("", "x", "bob")}}
+	if err := small.Send(t.Context(), user("ann", ""), large); err != nil || large.Letters[0].Err != nil || !errors.Is(large.Letters[1].Err, parley.ErrInvalid) || large.Letters[2].Err != nil {
+		t.Errorf("%v, %+v", err, large.Letters)
+	}
 	for _, test := range []struct {
 		who  *account.Principal
 		want error
