@@ -52,6 +52,31 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"DELETE", "/v1/retention/a", "resetRetention", nil, 404},
 		{"DELETE", "/v1/topics/a", "purgeTopic", nil, 200},
 		{"GET", "/v1/openapi.json", "openapi", nil, 200},
+		{"POST", "/v1/send", "send", as("bob", `{"to":["ann","eve"],"text":"hi","id":"1","receipts":true}`), 201},
+		{"POST", "/v1/send", "send", as("bob", `{"to":["ann","eve"],"text":"hi","id":"1","receipts":true}`), 200},
+		{"POST", "/v1/send", "send", as("bob", `{"to":["ann","eve"],"text":"other","id":"1"}`), 409},
+		{"POST", "/v1/send", "send", withBody("application/json", `{"to":"ann"}`), 401},
+		{"GET", "/v1/inbox", "inbox", as("ann", ""), 200},
+		{"GET", "/v1/inbox/unread", "unread", as("ann", ""), 200},
+		{"POST", "/v1/inbox/read", "markRead", as("ann", `{"seq":1}`), 200},
+		{"GET", "/v1/whoami", "whoami", as("ann", ""), 200},
+		{"GET", "/v1/whoami", "whoami", nil, 200},
+		{"POST", "/v1/users", "createUser", withBody("application/json", `{"user":"ann","display":"A","email":"e","grants":["all:/a"]}`), 201},
+		{"POST", "/v1/users", "createUser", withBody("application/json", `{"user":"ann"}`), 409},
+		{"GET", "/v1/users", "listUsers", nil, 200},
+		{"GET", "/v1/users/ann", "showUser", nil, 200},
+		{"PATCH", "/v1/users/ann", "changeUser", withBody("application/json", `{"suspended":true}`), 200},
+		{"GET", "/v1/users/ann/devices", "listDevices", nil, 200},
+		{"DELETE", "/v1/users/ann/devices/phone", "forgetDevice", nil, 404},
+		{"GET", "/v1/users/nobody/export", "exportUser", nil, 404},
+		{"DELETE", "/v1/users/ann/tokens", "revokeTokens", nil, 200},
+		{"DELETE", "/v1/tokens/x?until=2999-01-01T00:00:00Z", "revokeToken", nil, 200},
+		{"POST", "/v1/keys", "createKey", withBody("application/json", `{"user":"ann","note":"n","grants":["all:/a"],"ttl":"1d"}`), 201},
+		{"GET", "/v1/keys", "listKeys", nil, 200},
+		{"DELETE", "/v1/keys/0123456789abcdef", "revokeKey", nil, 404},
+		{"DELETE", "/v1/certificates/1F", "revokeCertificate", nil, 200},
+		{"GET", "/v1/certificates", "listCertificates", nil, 200},
+		{"DELETE", "/v1/users/ann", "deleteUser", nil, 200},
 	} {
 		got := request(t, tt.method, s.URL+tt.path, tt.edit)
 		if got.status != tt.status {
@@ -84,6 +109,17 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	}
 }
 
+// as makes a request that of a user, at a server that asks for no credential; with
+// a body of JSON unless that is empty.
+func as(user, body string) func(*http.Request) {
+	return func(r *http.Request) {
+		if body != "" {
+			withBody("application/json", body)(r)
+		}
+		r.Header.Set("Parley-User", user)
+	}
+}
+
 func operation(d *openapi3.T, id string) *openapi3.Operation {
 	for _, item := range d.Paths.Map() {
 		for _, o := range item.Operations() {
@@ -95,15 +131,20 @@ func operation(d *openapi3.T, id string) *openapi3.Operation {
 	return nil
 }
 
-// TestRoutesAreDocumented: the page about the HTTP API names every route and
-// every code of an error.
+// TestRoutesAreDocumented: the pages about the HTTP API name every route and every
+// code of an error.
 func TestRoutesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../docs/protocol/http.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := described(t, servertest.Start(t))
-	names := strings.NewReplacer("{topic}", "TOPIC", "{stream}", "STREAM")
+	users, err := os.ReadFile("../docs/protocol/users.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page = append(page, users...)
+	names := strings.NewReplacer("{topic}", "TOPIC", "{stream}", "STREAM", "{user}", "USER", "{device}", "DEVICE", "{id}", "ID", "{serial}", "SERIAL")
 	for path := range d.Paths.Map() {
 		if !strings.HasPrefix(path, "/v1/docs/") && !strings.Contains(string(page), names.Replace(path)+"`") {
 			t.Errorf("docs/protocol/http.md lacks %s", names.Replace(path))

@@ -56,6 +56,11 @@ func (d *Directory) RecordCertificate(ctx context.Context, c CertificateRecord) 
 	if c.User, err = parley.ParseUser(c.User); err != nil {
 		return err
 	}
+	// What a certificate says may be set back for clocks that are slow; what counts
+	// is when it was made.
+	if now := d.cfg.Clock.Now(); c.Issued.Before(now) {
+		c.Issued = now
+	}
 	gone, err := d.record(ctx, c)
 	if gone != "" {
 		d.endCredential("cert:"+gone, "a newer certificate took its place")

@@ -27,6 +27,11 @@ func (a *API) history(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	return a.replyHistory(w, r, q)
+}
+
+// replyHistory answers with the page of what q selects that the query asks for.
+func (a *API) replyHistory(w http.ResponseWriter, r *request, q backend.Query) (err error) {
 	most := a.cfg.Broker.Limits().HistoryMessages
 	if q.Limit, err = r.number("limit", min(historyDefault, most), most); err != nil {
 		return err
@@ -152,11 +157,17 @@ func typeOf(m *parley.Message) string {
 
 // span reads what all requests about stored messages have.
 func (r *request) span() (backend.Query, error) {
-	var q backend.Query
-	var err error
-	if q.Topic, err = r.topic(); err != nil {
-		return q, err
+	topic, err := r.topic()
+	if err != nil {
+		return backend.Query{}, err
 	}
+	return r.within(topic)
+}
+
+// within reads the bounds of a query about a topic.
+func (r *request) within(topic parley.Topic) (backend.Query, error) {
+	q := backend.Query{Topic: topic}
+	var err error
 	if q.After, err = r.seq("after"); err != nil {
 		return q, err
 	}

@@ -50,6 +50,7 @@ func tags() []any {
 	return []any{
 		object{"name": "messages", "description": "Publish, and read what was published."},
 		object{"name": "topics", "description": "What is stored, and for how long."},
+		object{"name": "inbox", "description": "Send to users, and read what one was sent."},
 		object{"name": "users", "description": "Users, their devices, and what proves who they are. For operators."},
 		object{"name": "operators", "description": "For operators: programs on the server's own machine, or on the listener of `--admin-listen`."},
 		object{"name": "description", "description": "This description."},
@@ -59,6 +60,8 @@ func tags() []any {
 // tag says which chapter a route belongs to.
 func (rt *route) tag() string {
 	switch {
+	case strings.HasPrefix(rt.path, "/v1/inbox") || rt.path == "/v1/send" || rt.path == "/v1/whoami":
+		return "inbox"
 	case isAccount(rt.path):
 		return "users"
 	case rt.audience == operators:
@@ -96,6 +99,9 @@ func (rt *route) operation() object {
 	if rt.id == "publish" || rt.id == "publishBatch" {
 		responses["200"] = (&answer{text: "They are stored, or were by an earlier request.", content: rt.answer.content, headers: rt.answer.headers}).describe()
 		responses["201"] = (&answer{text: "A single message is stored.", content: outcomeOnly(), headers: []param{locationHeader()}}).describe()
+	}
+	if rt.id == "send" {
+		responses["200"] = (&answer{text: "It was stored by an earlier request.", content: rt.answer.content}).describe()
 	}
 	for _, status := range rt.faults {
 		responses[strconv.Itoa(status)] = problemResponse(http.StatusText(status) + ".")

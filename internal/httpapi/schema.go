@@ -85,7 +85,7 @@ func (a *API) schemas() object {
 	single["producer"] = producerSchema()
 	many := list(closed(publication(), "topic"))
 	many["minItems"], many["maxItems"] = 1, batch
-	return with(accountSchemas(), object{
+	return with(with(accountSchemas(), inboxSchemas(a.cfg.Broker.Limits().Recipients)), object{
 		"Publication":  closed(single, "topic"),
 		"Publications": closed(schema{"messages": many, "producer": producerSchema()}, "messages"),
 		"Message": closed(schema{

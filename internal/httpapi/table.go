@@ -14,17 +14,14 @@ func (a *API) table() []route {
 	}
 	routes = append(routes, a.topicRoutes()...)
 	routes = append(routes, a.retentionRoutes()...)
+	routes = append(routes, a.inboxRoutes()...)
 	routes = append(routes, a.accountRoutes()...)
 	return append(routes, a.documentRoutes()...)
 }
 
 func (a *API) publishRoutes() []route {
 	limits := a.cfg.Broker.Limits()
-	key := param{
-		in: inHeader, name: "Idempotency-Key", schema: schema{"type": "string", "minLength": keyLeast, "maxLength": keyMost},
-		text: "Makes the request safe to repeat for 24 hours: a key that nobody else uses, such as a UUID, and the same one in each " +
-			"repetition. It stands for `producer`, and for the `id` of messages that have none.",
-	}
+	key := idempotencyKey("`producer`, and for the `id` of messages that have none")
 	outcome := []content{{jsonType, reference("Outcome"), object{"topic": "/hello", "seq": exampleSeq}}}
 	return []route{
 		{
@@ -71,19 +68,38 @@ func (a *API) publishRoutes() []route {
 	}
 }
 
-func (a *API) readRoutes() []route {
-	most := a.cfg.Broker.Limits().HistoryMessages
-	span := []param{
-		topicParam("the topic; those below it are covered too"),
+// idempotencyKey is the header that makes a request repeatable.
+func idempotencyKey(standsFor string) param {
+	return param{
+		in: inHeader, name: "Idempotency-Key", schema: schema{"type": "string", "minLength": keyLeast, "maxLength": keyMost},
+		text: "Makes the request safe to repeat for 24 hours: a key that nobody else uses, such as a UUID, and the same one in each " +
+			"repetition. It stands for " + standsFor + ".",
+	}
+}
+
+// spanParams bound what stored messages are meant.
+func spanParams() []param {
+	return []param{
 		{in: inQuery, name: "after", schema: seqSchema(), text: "Only messages above this seq."},
 		{in: inQuery, name: "before", schema: seqSchema(), text: "Only messages below this seq."},
 		{in: inQuery, name: "since", schema: text(), text: "Only messages stored at this time or later, or how long ago.", example: "10m"},
 	}
-	page := append(append([]param{}, span...),
+}
+
+// pageParams are those of a page of at most that many messages.
+func pageParams(most int) []param {
+	return append(spanParams(),
 		param{in: inQuery, name: "limit", schema: number(1, most), text: "At most so many messages; " + strconv.Itoa(historyDefault) + " unless given.", example: 10},
 		param{in: inQuery, name: "reverse", schema: boolean(), text: "The newest first."},
 		param{in: inQuery, name: "last", schema: number(1, most), text: "The newest so many, the oldest of them first. Stands without `after`, `limit` and `reverse`.", example: 10},
 	)
+}
+
+func (a *API) readRoutes() []route {
+	most := a.cfg.Broker.Limits().HistoryMessages
+	covers := topicParam("the topic; those below it are covered too")
+	span := append([]param{covers}, spanParams()...)
+	page := append([]param{covers}, pageParams(most)...)
 	return []route{
 		{
 			method: http.MethodGet, path: "/v1/messages/{topic...}", id: "history", summary: "Read a page of stored messages",
