@@ -27,6 +27,9 @@ type ear struct {
 // ears begin to listen by each protocol, with the same credential.
 func ears(t *testing.T, w *world, secret string) []ear {
 	t.Helper()
+	hear := func(c *rpc) func() (string, error) {
+		return func() (string, error) { p, err := c.read(); return string(p), err }
+	}
 	inBand := w.rpc(t, "")
 	if m, err := inBand.call("auth", `{"api_key":"`+secret+`"}`); err != nil || m.Error != nil {
 		t.Fatalf("auth: %+v, %v", m.Error, err)
@@ -58,10 +61,23 @@ func ears(t *testing.T, w *world, secret string) []ear {
 			break
 		}
 	}
-	hear := func(c *rpc) func() (string, error) {
-		return func() (string, error) { p, err := c.read(); return string(p), err }
+	letters := w.rpc(t, secret)
+	if m, err := letters.call("inbox.open", `{}`); err != nil || m.Error != nil {
+		t.Fatalf("inbox: %+v, %v", m.Error, err)
+	}
+	conn, err := w.dial(t, "/", secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	titan := &rpc{t: t, conn: conn}
+	if err := titan.say(`{"id":"1","method":"echo","params":{"message":"here I am"}}`); err != nil { // by which old clients register
+		t.Fatal(err)
+	}
+	if p, err := titan.read(); err != nil || !strings.Contains(string(p), "here I am") {
+		t.Fatalf("titan: %s, %v", p, err)
 	}
 	return []ear{
+		{"an inbox", hear(letters)}, {"titan", hear(titan)},
 		{"native, in band", hear(inBand)}, {"native, at the handshake", hear(atHandshake)}, {"native, by the query", hear(byQuery)},
 		{"gobbler", hear(gobbler)}, {"events", w.events(t, "/v1/subscribe/a", secret)},
 	}
@@ -107,7 +123,7 @@ func TestEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, quiet)
-			voice := w.key(t, "voice", []string{"publish:/a"}, "").Secret
+			voice := w.key(t, "voice", []string{"publish:/a", "send:/$inbox/*"}, "").Secret
 			made := time.Now()
 			k := w.key(t, "ann", []string{"subscribe,history,publish:/a"}, end.more)
 			listening := ears(t, w, k.Secret)
@@ -174,6 +190,10 @@ func speak(t *testing.T, w *world, secret string) (stop func()) {
 			case <-tick.C:
 				if m, err := c.call("publish", `{"topic":"/a","text":"hear"}`); err != nil || m.Error != nil {
 					t.Errorf("the voice fails: %+v, %v", m.Error, err)
+					return
+				}
+				if m, err := c.call("msg.send", `{"to":"ann","text":"read"}`); err != nil || m.Error != nil {
+					t.Errorf("the pen fails: %+v, %v", m.Error, err)
 					return
 				}
 			}
