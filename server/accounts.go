@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/audit"
 	"github.com/parley-im/parley/internal/httpapi"
 )
 
@@ -18,7 +20,7 @@ func (s *Server) openAccounts(ctx context.Context) error {
 		Grants: s.cfg.Access.Grants,
 		Revoked: func(match func(*account.Principal) bool, reason string) {
 			if n := s.broker.Revoke(match, reason); n > 0 {
-				s.logger.Info("sessions ended", "sessions", n, "reason", reason)
+				s.access.audit.Record(context.Background(), &audit.Event{Kind: audit.Revoked, What: strconv.Itoa(n) + " sessions ended: " + reason})
 			}
 		},
 		Erase:       s.eraseUser,

@@ -221,6 +221,37 @@ func gobbler(operation, command, well string) way {
 	}}
 }
 
+// titanSend sends a letter as Titan's clients do.
+func titanSend() way {
+	return way{"titan", "send", func(t *testing.T, w *world, secret string, _ role, to string) verdict {
+		conn, err := w.dial(t, "/", secret)
+		if err != nil {
+			t.Errorf("titan: %v", err)
+			return confused
+		}
+		c := &rpc{t: t, conn: conn}
+		defer func() { _ = conn.Close(1000, "") }()
+		if err := c.say(`{"id":"s","method":"msg.send","params":[{"to":` + quote(strings.ToUpper(to)) + `,"message":"x"}]}`); err != nil {
+			return confused
+		}
+		for {
+			p, err := c.read()
+			switch text := string(p); {
+			case err != nil:
+				t.Errorf("titan: %v", err)
+				return confused
+			case strings.Contains(text, `"result":"ACK"`):
+				return done
+			case strings.Contains(text, `"error"`) && strings.Contains(text, "not allowed"):
+				return refused
+			case !strings.Contains(text, "msg.recv"):
+				t.Logf("titan says %s", text)
+				return confused
+			}
+		}
+	}}
+}
+
 // TestMatrix (S2, S3): each role does each operation on each topic by each
 // protocol, and gets what the rules say. A refusal is the same wherever the topic
 // is, and whether there is anything.
@@ -280,8 +311,10 @@ func TestSends(t *testing.T) {
 				if may(r, "send", "/$inbox/"+to) {
 					want = done
 				}
-				if got := by.try(t, w, secret, r, to); got != want {
-					t.Errorf("sending to %s: %s, want %s", to, got, want)
+				for _, by := range []way{by, titanSend()} {
+					if got := by.try(t, w, secret, r, to); got != want {
+						t.Errorf("%s to %s: %s, want %s", by.protocol, to, got, want)
+					}
 				}
 			}
 		})
