@@ -26,9 +26,9 @@ type raw struct {
 	in   *bufio.Reader
 }
 
-// handshake is a request for path by a version of HTTP, and what follows its
+// upgraded is a request for path by a version of HTTP, and what follows its
 // first line in the answer.
-func upgradeBy(t *testing.T, url, path, version string, headers ...string) (r *raw, status string, head []string) {
+func upgraded(t *testing.T, url, path, version string, headers ...string) (r *raw, status string, head []string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -110,7 +110,7 @@ func (r *raw) over() {
 func TestTextoOnTheWire(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) { c.HTTP.Compression = true })
 	for _, version := range []string{"HTTP/1.1", "HTTP/1.0"} {
-		r, status, head := upgradeBy(t, s.URL, "/v1/texto", version, "Sec-WebSocket-Protocol: chat, gobbler.deployed", "Sec-WebSocket-Extensions: permessage-deflate")
+		r, status, head := upgraded(t, s.URL, "/v1/texto", version, "Sec-WebSocket-Protocol: chat, gobbler.deployed", "Sec-WebSocket-Extensions: permessage-deflate")
 		want := []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}
 		if status != "HTTP/1.1 101 Switching Protocols" || strings.Join(head, "\n") != strings.Join(want, "\n") {
 			t.Errorf("%s: %s %q", version, status, head)
@@ -140,14 +140,14 @@ func TestTextoOnTheWire(t *testing.T) {
 		"\x03\xed":      "\x03\xeainvalid close code 1005",
 		"\x03\xe8\xff!": "\x03\xefclose reason is not UTF-8",
 	} {
-		r, _, _ := upgradeBy(t, s.URL, "/v1/texto?nogreet=1", "HTTP/1.1")
+		r, _, _ := upgraded(t, s.URL, "/v1/texto?nogreet=1", "HTTP/1.1")
 		r.send(0x88, said)
 		if first, got := r.next(); first != 0x88 || got != want {
 			t.Errorf("a close frame with %q is answered by %#x %q, want %q", said, first, got, want)
 		}
 		r.over()
 	}
-	r, _, _ := upgradeBy(t, s.URL, "/v1/texto?nogreet=1", "HTTP/1.1")
+	r, _, _ := upgraded(t, s.URL, "/v1/texto?nogreet=1", "HTTP/1.1")
 	_, _ = r.conn.Write([]byte{0x81, 2, '{', '}'})
 	if first, got := r.next(); first != 0x88 || got != "\x03\xeaincorrect mask flag" {
 		t.Errorf("a frame without a mask is answered by %#x %q", first, got)
@@ -160,7 +160,7 @@ func TestTextoOnTheWire(t *testing.T) {
 func TestTextoWithAuthentication(t *testing.T) {
 	auth := func(c *server.Config) { c.Access.Required = true }
 	s := servertest.Start(t, auth)
-	_, status, _ := upgradeBy(t, s.URL, "/v1/texto", "HTTP/1.1")
+	_, status, _ := upgraded(t, s.URL, "/v1/texto", "HTTP/1.1")
 	if status != "HTTP/1.1 403 Forbidden" {
 		t.Errorf("without leave: %s", status)
 	}
@@ -170,13 +170,17 @@ func TestTextoWithAuthentication(t *testing.T) {
 		}
 	}
 	anonymous := servertest.Start(t, auth, func(c *server.Config) { c.Texto.Anonymous = true })
-	r, status, _ := upgradeBy(t, anonymous.URL, "/v1/texto", "HTTP/1.1")
+	r, status, _ := upgraded(t, anonymous.URL, "/v1/texto", "HTTP/1.1")
 	if status != "HTTP/1.1 101 Switching Protocols" {
 		t.Fatalf("with leave: %s", status)
 	}
 	_, greeting := r.next()
 	id := greeting[14:50]
-	<-time.After(6 * time.Second) // who is nobody is sent away after five
+	// Who has to say who they are may say nothing else, and that once.
+	r.send(0x81, `{"kind":"registration"}`)
+	if _, got := r.next(); !strings.Contains(got, `"kind":"connection"`) {
+		t.Errorf("it got %q", got)
+	}
 	r.send(0x81, fmt.Sprintf(`{"client_id":"%s","kind":"send","data":{"receiver_id":"%s","text":"hi"}}`, id, id))
 	_, first := r.next()
 	_, second := r.next()
@@ -197,7 +201,7 @@ func TestTextoPaths(t *testing.T) {
 	if page.status != http.StatusOK || !strings.Contains(page.body, `content="/chat"`) || !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
 		t.Errorf("the page is %d %q with the policy %q", page.status, page.body, policy)
 	}
-	if _, status, _ := upgradeBy(t, s.URL, "/chat", "HTTP/1.1"); status != "HTTP/1.1 101 Switching Protocols" {
+	if _, status, _ := upgraded(t, s.URL, "/chat", "HTTP/1.1"); status != "HTTP/1.1 101 Switching Protocols" {
 		t.Errorf("/chat: %s", status)
 	}
 	if got := request(t, "GET", s.URL+"/v1/texto", nil); got.status != http.StatusNotFound {
@@ -264,8 +268,8 @@ func TestTextoOverRedis(t *testing.T) {
 	}
 	redis.Stop()
 	one, two := servertest.Start(t, over), servertest.Start(t, over)
-	ann, _, _ := upgradeBy(t, one.URL, "/v1/texto", "HTTP/1.1")
-	bob, _, _ := upgradeBy(t, two.URL, "/v1/texto", "HTTP/1.1")
+	ann, _, _ := upgraded(t, one.URL, "/v1/texto", "HTTP/1.1")
+	bob, _, _ := upgraded(t, two.URL, "/v1/texto", "HTTP/1.1")
 	_, greeting := ann.next()
 	annID := greeting[14:50]
 	_, greeting = bob.next()
@@ -300,7 +304,7 @@ func TestTextoRate(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) {
 		c.Access.Rates = []server.RateLimit{{What: "send", Of: "address", Count: 3, Per: 24 * time.Hour, Burst: 3}}
 	})
-	r, _, _ := upgradeBy(t, s.URL, "/v1/texto", "HTTP/1.1")
+	r, _, _ := upgraded(t, s.URL, "/v1/texto", "HTTP/1.1")
 	_, greeting := r.next()
 	var got bytes.Buffer
 	for range 5 {
@@ -316,7 +320,7 @@ func TestTextoRate(t *testing.T) {
 // A message that is too large for any text ends the connection.
 func TestTextoTooLarge(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) { c.Limits.Message = 1 << 10 })
-	conn, err := wire.Dial(t.Context(), strings.Replace(s.URL, "http", "ws", 1)+"/v1/texto", nil)
+	conn, err := wire.Dial(t.Context(), s.URL+"/v1/texto", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

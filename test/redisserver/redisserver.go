@@ -87,7 +87,7 @@ func (s *Server) Start() {
 	s.t.Helper()
 	binary := require.Program(s.t, "redis", "redis-server")
 	s.said = new(bytes.Buffer)
-	s.process = exec.CommandContext(context.WithoutCancel(s.t.Context()), binary, s.args...)
+	s.process = exec.CommandContext(context.WithoutCancel(s.t.Context()), binary, s.args...) //nolint:gosec // a test says which
 	s.process.Stdout, s.process.Stderr = s.said, s.said
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
@@ -104,11 +104,8 @@ func (s *Server) Start() {
 			s.t.Fatalf("%s has ended:\n%s", process, s.said)
 		default:
 		}
-		c, err := net.Dial("tcp", s.Addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
+		c, err := dial(s.t, s.Addr)
+		return err == nil && c.Close() == nil
 	})
 }
 
@@ -135,11 +132,11 @@ func (s *Server) end(with syscall.Signal) {
 // answer.
 func (s *Server) Ask(words ...string) string {
 	s.t.Helper()
-	c, err := net.Dial("tcp", s.Addr)
+	c, err := dial(s.t, s.Addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // it has said all
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprintf(c, "%s\r\n", strings.Join(words, " ")); err != nil {
 		s.t.Fatal(err)
@@ -152,14 +149,20 @@ func (s *Server) Ask(words ...string) string {
 	return string(p[:n])
 }
 
+func dial(t testing.TB, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(context.WithoutCancel(t.Context()), "tcp", address)
+}
+
 // freeAddress is one of loopback that nobody listens on.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	return l.Addr().String()
 }
 

@@ -107,7 +107,7 @@ func (b *Bus) add(ctx context.Context, channel string, s *subscriber) (ready <-c
 	to.subscribers = append(to.subscribers, s)
 	b.tasks.Go(func() {
 		b.run(ctx, s)
-		b.remove(channel, s)
+		b.remove(ctx, channel, s)
 	})
 	return to.ready, nil
 }
@@ -211,7 +211,7 @@ func (b *Bus) run(ctx context.Context, s *subscriber) {
 	}
 }
 
-func (b *Bus) remove(channel string, s *subscriber) {
+func (b *Bus) remove(ctx context.Context, channel string, s *subscriber) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	to := b.subjects[channel]
@@ -221,7 +221,7 @@ func (b *Bus) remove(channel string, s *subscriber) {
 	}
 	delete(b.subjects, channel)
 	if b.live != nil && !b.closed {
-		_ = b.live.Unsubscribe(context.Background(), channel) // the connection ends when it fails
+		_ = b.live.Unsubscribe(context.WithoutCancel(ctx), channel) // the connection ends when it fails
 	}
 }
 

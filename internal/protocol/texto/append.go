@@ -28,11 +28,12 @@ func (f fault) description() string {
 	return ""
 }
 
-// appendHead appends an envelope up to its data; client is who receives it.
-func appendHead(dst []byte, client, id UUID, k kind) []byte {
-	dst = client.appendTo(append(dst, `{"client_id":"`...))
-	dst = id.appendTo(append(dst, `","id":"`...))
-	dst = append(dst, `","kind":"`...)
+// head begins an envelope, up to its data; client is who receives it.
+func head(client, id UUID, k kind) []byte {
+	const room = 256
+	dst := append(make([]byte, 0, room), `{"client_id":"`...)
+	dst = append(client.appendTo(dst), `","id":"`...)
+	dst = append(id.appendTo(dst), `","kind":"`...)
 	dst = append(dst, k...)
 	return append(dst, `","data":`...)
 }
@@ -40,28 +41,25 @@ func appendHead(dst []byte, client, id UUID, k kind) []byte {
 // end closes an envelope. The line feed belongs to it.
 const end = "}\n"
 
-func appendConnection(dst []byte, client, id UUID) []byte {
-	dst = appendHead(dst, client, id, kindConnection)
-	dst = client.appendTo(append(dst, `{"client_id":"`...))
-	return append(dst, `"}`+end...)
+func connectionOf(client, id UUID) []byte {
+	dst := append(head(client, id, kindConnection), `{"client_id":"`...)
+	return append(client.appendTo(dst), `"}`+end...)
 }
 
-func appendAck(dst []byte, client, id UUID) []byte {
-	return append(appendHead(dst, client, id, kindAck), "null"+end...)
+func ackOf(client, id UUID) []byte {
+	return append(head(client, id, kindAck), "null"+end...)
 }
 
-func appendFault(dst []byte, client, id UUID, f fault) []byte {
-	dst = appendHead(dst, client, id, kindError)
-	dst = appendText(append(dst, `{"code":`...), string(f))
-	dst = appendText(append(dst, `,"description":`...), f.description())
-	return append(dst, `}`+end...)
+func errorOf(client, id UUID, f fault) []byte {
+	dst := append(head(client, id, kindError), `{"code":`...)
+	dst = append(appendText(dst, string(f)), `,"description":`...)
+	return append(appendText(dst, f.description()), `}`+end...)
 }
 
-func appendReceive(dst []byte, client, id, sender UUID, text string) []byte {
-	dst = appendHead(dst, client, id, kindReceive)
-	dst = sender.appendTo(append(dst, `{"sender_id":"`...))
-	dst = appendText(append(dst, `","text":`...), text)
-	return append(dst, `}`+end...)
+func receiveOf(client, id UUID, l *letter) []byte {
+	dst := append(head(client, id, kindReceive), `{"sender_id":"`...)
+	dst = append(l.from.appendTo(dst), `","text":`...)
+	return append(appendText(dst, l.text), `}`+end...)
 }
 
 // appendText appends a JSON string as the original server writes it: safe to

@@ -71,21 +71,21 @@ func (c *Codec) Decode(dst []protocol.Request, f wire.Frame) ([]protocol.Request
 func (c *Codec) answer(p []byte) []byte {
 	e, err := parseEnvelope(p)
 	if err != nil {
-		return appendFault(nil, c.id, newUUID(), faultSyntax)
+		return errorOf(c.id, newUUID(), faultSyntax)
 	}
 	switch e.kind {
 	case kindRegistration:
-		return appendConnection(nil, c.id, e.id)
+		return connectionOf(c.id, e.id)
 	case kindSend:
 		if e.client != c.id {
-			return appendFault(nil, c.id, e.id, faultClient)
+			return errorOf(c.id, e.id, faultClient)
 		}
 		if c.spend != nil && c.spend(e.to, len(e.text)) != nil || !c.relay.send(&letter{from: c.id, to: e.to, text: e.text}) {
-			return appendFault(nil, c.id, e.id, faultBroker)
+			return errorOf(c.id, e.id, faultBroker)
 		}
-		return appendAck(nil, c.id, e.id)
+		return ackOf(c.id, e.id)
 	case kindConnection, kindReceive:
-		return appendFault(nil, c.id, e.id, faultKind)
+		return errorOf(c.id, e.id, faultKind)
 	case kindAck, kindError:
 	}
 	return nil // nothing is resent, so nothing waits for an ack
@@ -147,7 +147,7 @@ func (c *Codec) Encode(dst []byte, e broker.Event) []byte {
 	var payload []byte
 	switch e := e.(type) {
 	case *broker.Welcome:
-		payload = appendConnection(nil, c.id, newUUID())
+		payload = connectionOf(c.id, newUUID())
 	case *broker.Echo:
 		payload = e.Payload
 		if e.Ref == received {

@@ -19,13 +19,12 @@ type letter struct {
 	text     string
 }
 
-// append appends l as the nodes publish it: compact, with the members in this
-// order.
-func (l *letter) append(dst []byte) []byte {
-	dst = l.from.appendTo(append(dst, `{"SenderID":"`...))
-	dst = l.to.appendTo(append(dst, `","RecipientID":"`...))
-	dst = appendText(append(dst, `","Text":`...), l.text)
-	return append(dst, '}')
+// encode is l as the nodes publish it: compact, with the members in this order.
+func (l *letter) encode() []byte {
+	dst := append(make([]byte, 0, len(l.text)+2*uuidText+64), `{"SenderID":"`...)
+	dst = append(l.from.appendTo(dst), `","RecipientID":"`...)
+	dst = append(l.to.appendTo(dst), `","Text":`...)
+	return append(appendText(dst, l.text), '}')
 }
 
 // parseLetter reads what a node has published. Who it is for is what it says,

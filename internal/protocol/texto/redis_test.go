@@ -123,7 +123,7 @@ func TestNodes(t *testing.T) {
 	}
 
 	// To oneself: also by way of Redis.
-	ann.send(someID, ann.id, "me")
+	ann.send(ann.id, "me")
 	frames := []string{ann.want(), ann.want()}
 	if frames[0] != ack(ann.id, someID) {
 		frames[0], frames[1] = frames[1], frames[0]
@@ -196,8 +196,8 @@ func TestRedisAway(t *testing.T) {
 		s.Kill()
 		redisserver.Eventually(t, "the node sees that Redis is away", func() bool { return !client.Stats().Connected })
 		for range 20 {
-			ann.send(someID, bob.id, "lost")
-			if got := ann.want(); got != broken(ann.id, someID) {
+			ann.send(bob.id, "lost")
+			if got := ann.want(); got != broken(ann.id) {
 				t.Fatalf("without Redis ann got %s", got)
 			}
 		}
@@ -212,8 +212,8 @@ func TestRedisAway(t *testing.T) {
 			}
 		})
 		redisserver.Eventually(t, "a message passes", func() bool {
-			ann.send(someID, bob.id, text)
-			if got := ann.want(); got != ack(ann.id, someID) && got != broken(ann.id, someID) {
+			ann.send(bob.id, text)
+			if got := ann.want(); got != ack(ann.id, someID) && got != broken(ann.id) {
 				t.Errorf("ann got %s", got)
 			}
 			select {
@@ -225,11 +225,11 @@ func TestRedisAway(t *testing.T) {
 		})
 		waiting.Wait()
 		// What was sent again before bob had the first is on its way to him.
-		bob.send(someID, bob.id, "fence")
-		for {
-			if _, got := receipt(bob.want()); got == "fence" {
-				break
-			}
+		bob.send(bob.id, "fence")
+		for fenced, acked := false, false; !fenced || !acked; {
+			got := bob.want()
+			_, text := receipt(got)
+			fenced, acked = fenced || text == "fence", acked || got == ack(bob.id, someID)
 		}
 	}
 }

@@ -56,7 +56,7 @@ type Relay struct {
 
 // counts are what Stats shows.
 type counts struct {
-	sent, delivered, astray, overflowed, failed, unreadable, slow, idle atomic.Int64
+	sent, delivered, astray, overflowed, failed, unreadable atomic.Int64
 }
 
 // Stats is a snapshot of what a relay has done.
@@ -154,7 +154,7 @@ func (r *Relay) send(l *letter) bool {
 	case r.cfg.Publish != nil:
 		ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 		defer cancel()
-		ok = r.cfg.Publish(ctx, channel(l.to), l.append(nil)) == nil
+		ok = r.cfg.Publish(ctx, channel(l.to), l.encode()) == nil
 	default:
 		ok = r.hand(l)
 	}
@@ -187,7 +187,7 @@ func (r *Relay) hand(l *letter) bool {
 		r.counts.astray.Add(1)
 		return true
 	}
-	payload := appendReceive(nil, c.id, newUUID(), l.from, l.text)
+	payload := receiveOf(c.id, newUUID(), l)
 	size := int64(len(payload))
 	if r.waiting.Add(size) > r.cfg.WaitingBytes {
 		r.waiting.Add(-size)

@@ -88,7 +88,7 @@ func TestIdle(t *testing.T) {
 		began := time.Now()
 		for range 3 {
 			time.Sleep(4 * time.Minute)
-			talker.send(someID, hearer.id, "still there?")
+			talker.send(hearer.id, "still there?")
 			if got := talker.want(); got != ack(talker.id, someID) {
 				t.Fatalf("got %s", got)
 			}
@@ -125,12 +125,12 @@ func TestSlowReader(t *testing.T) {
 	text := strings.Repeat("x", 64<<10)
 	most := int64(0)
 	for range 200 { // three times of what may wait
-		sender.send(someID, slow.id, text)
+		sender.send(slow.id, text)
 		if got := sender.want(); got != ack(sender.id, someID) {
 			t.Fatalf("got %s", got)
 		}
 		most = max(most, n.relay.Stats().Waiting)
-		sender.send(someID, friend.id, "hi")
+		sender.send(friend.id, "hi")
 		if got := sender.want(); got != ack(sender.id, someID) {
 			t.Fatalf("got %s", got)
 		}
@@ -168,8 +168,8 @@ func TestAllWaiting(t *testing.T) {
 	for i := range idle {
 		idle[i] = dial(t, n.open)
 		for range 4 { // three of which are more than the socket takes
-			sender.send(someID, idle[i].id, text)
-			if got := sender.want(); got == broken(sender.id, someID) {
+			sender.send(idle[i].id, text)
+			if got := sender.want(); got == broken(sender.id) {
 				refused = true
 			} else if got != ack(sender.id, someID) {
 				t.Fatalf("got %s", got)
@@ -183,7 +183,7 @@ func TestAllWaiting(t *testing.T) {
 		_ = p.conn.Close(1000, "")
 	}
 	for {
-		sender.send(someID, sender.id, text)
+		sender.send(sender.id, text)
 		first, second := "", sender.want()
 		if strings.Contains(second, `"kind":"receive"`) {
 			first, second = second, sender.want()
@@ -208,7 +208,7 @@ func TestFlood(t *testing.T) {
 		if sent > 4<<20 {
 			t.Errorf("%d bytes of requests were taken from a client that reads no answer", sent)
 		}
-		other.send(someID, flood.id, "hi")
+		other.send(flood.id, "hi")
 		if got := other.want(); got != ack(other.id, someID) {
 			t.Errorf("got %s", got)
 		}
@@ -230,7 +230,7 @@ func TestComingAndGoing(t *testing.T) {
 		var leaving sync.WaitGroup
 		leaving.Go(func() { _ = guest.conn.Close(1000, "") })
 		for range 20 {
-			sender.send(someID, guest.id, "hi")
+			sender.send(guest.id, "hi")
 			if got := sender.want(); got != ack(sender.id, someID) {
 				t.Fatalf("got %s", got)
 			}

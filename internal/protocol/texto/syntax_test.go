@@ -209,7 +209,7 @@ func TestOtherEvents(t *testing.T) {
 	small, id := lone(t, texto.Config{TextBytes: 3})
 	for text, kind := range map[string]string{"abc": "ack", "abcd": "error", "é": "ack", "éé": "error"} {
 		got := answer(t, small, true, fmt.Sprintf(`{"client_id":"%s","id":"%s","kind":"send","data":{"text":"%s"}}`, id, someID, text))
-		if kind == "ack" && got != ack(id, someID) || kind == "error" && got != broken(id, someID) {
+		if kind == "ack" && got != ack(id, someID) || kind == "error" && got != broken(id) {
 			t.Errorf("%q is answered by %q", text, got)
 		}
 	}

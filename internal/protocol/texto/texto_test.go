@@ -26,9 +26,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A node is a relay and a broker, running until the test ends.
 type node struct {
 	t      testing.TB
-	ctx    context.Context
 	broker *broker.Broker
 	relay  *texto.Relay
+	serve  func(protocol.Conversation) error
 
 	serving sync.WaitGroup
 	mu      sync.Mutex // guards what follows
@@ -46,7 +46,7 @@ func newNode(t testing.TB, cfg texto.Config) *node {
 	}
 	n := &node{t: t, broker: broker.New(broker.Config{Log: db}), relay: texto.NewRelay(cfg)}
 	ctx, cancel := context.WithCancel(context.Background())
-	n.ctx = ctx
+	n.serve = func(c protocol.Conversation) error { return protocol.Serve(ctx, c) }
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := n.broker.Run(ctx); err != nil {
@@ -81,7 +81,7 @@ func (n *node) open(path string) (wire.Conn, error) {
 	}
 	client, server := wire.Pipe()
 	n.serving.Go(func() {
-		err := protocol.Serve(n.ctx, n.relay.Conversation(server, n.broker, texto.Terms{Greet: texto.Greets(u.Query())}))
+		err := n.serve(n.relay.Conversation(server, n.broker, texto.Terms{Greet: texto.Greets(u.Query())}))
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.ends = append(n.ends, err)
@@ -178,10 +178,11 @@ func (p *peer) say(text string) {
 	}
 }
 
-// send asks to send a text, which must need no escaping.
-func (p *peer) send(id, to, text string) {
+// send asks, in a message with someID, to send a text, which must need no
+// escaping.
+func (p *peer) send(to, text string) {
 	p.t.Helper()
-	p.say(`{"client_id":"` + p.id + `","id":"` + id + `","kind":"send","data":{"receiver_id":"` + to + `","text":"` + text + `"}}`)
+	p.say(`{"client_id":"` + p.id + `","id":"` + someID + `","kind":"send","data":{"receiver_id":"` + to + `","text":"` + text + `"}}`)
 }
 
 const someID = "8a15b000-02d7-4823-8336-0cd0b0b13ae9"
@@ -190,8 +191,8 @@ func ack(client, id string) string {
 	return `{"client_id":"` + client + `","id":"` + id + `","kind":"ack","data":null}` + "\n"
 }
 
-func broken(client, id string) string {
-	return `{"client_id":"` + client + `","id":"` + id + `","kind":"error","data":{"code":"EBROKER","description":"Unable to send the message to the recipient."}}` + "\n"
+func broken(client string) string {
+	return `{"client_id":"` + client + `","id":"` + someID + `","kind":"error","data":{"code":"EBROKER","description":"Unable to send the message to the recipient."}}` + "\n"
 }
 
 // receipt is what a frame received says.
