@@ -182,6 +182,7 @@ func TestErase(t *testing.T) {
 		online := device(t, b, "ann", "tablet")
 		u := online.inbox(broker.Delivery{})
 		online.deliveries(3)
+		online.quiet()
 		erased, err := b.Erase(t.Context(), "ann")
 		if err != nil || erased.Messages != 3 || erased.DeadLetters != 1 || erased.Cursors != 2 {
 			t.Errorf("erased %+v, %v", erased, err)

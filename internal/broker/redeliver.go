@@ -93,7 +93,8 @@ func (c *consumer) takeSharedLocked(m *member) []again {
 	if m.again = m.again[n:]; len(m.again) == 0 {
 		m.again = nil
 	}
-	return due
+	sortAgain(due) // by when they are due
+	return slices.Compact(due)
 }
 
 // putBack undoes takeAgain.
