@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/backend/pebble"
 	"github.com/parley-im/parley/internal/broker"
 )
@@ -54,7 +55,7 @@ func TestConsumersAgainstModel(t *testing.T) {
 	}
 }
 
-// TestModelNoticesLostAcks: the same finds a broker that confirms before it saves.
+// TestModelNoticesFaults: the model can fail.
 func TestModelNoticesFaults(t *testing.T) {
 	for _, fault := range []string{"forgets a confirmation", "loses a message", "repeats out of order"} {
 		h := &holder{name: "x", stored: map[parley.Seq]string{1: "a", 2: "b", 3: "c"}, confirmed: map[parley.Seq]bool{}, got: map[parley.Seq]int{}}
@@ -151,7 +152,7 @@ func (w *world) start() {
 	if w.db, err = pebble.Open("store", pebble.Options{FS: w.fs}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.broker = broker.New(broker.Config{Log: w.db, KV: w.db})
+	w.broker = broker.New(broker.Config{Log: w.db, KV: slowKV{w.db}})
 	ctx, cancel := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() {
@@ -200,8 +201,13 @@ func (w *world) step() {
 	case 5:
 		w.disconnect(h, i)
 	case 6:
-		if w.rnd.IntN(3) == 0 {
+		switch w.rnd.IntN(4) {
+		case 0:
 			w.crash()
+		case 1:
+			if h.seats[i] != nil {
+				w.ackAndCrash(h.seats[i])
+			}
 		}
 	case 7:
 		time.Sleep(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
@@ -268,6 +274,31 @@ func (w *world) take(s *seat) {
 	if w.rnd.IntN(2) == 0 {
 		synctest.Wait()
 	}
+	w.takeNow(s)
+}
+
+// ackAndCrash cuts the power in the moment of a confirmation.
+func (w *world) ackAndCrash(s *seat) {
+	w.ack(s)
+	for range 20 {
+		if w.takeNow(s); len(s.acks) == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	w.crash()
+}
+
+// slowKV takes its time to save, so that a confirmation that does not wait for it
+// is noticed.
+type slowKV struct{ *pebble.DB }
+
+func (kv slowKV) Put(ctx context.Context, r backend.Record) (uint64, error) {
+	time.Sleep(5 * time.Millisecond)
+	return kv.DB.Put(ctx, r)
+}
+
+func (w *world) takeNow(s *seat) {
 	for _, e := range s.client.Next(w.t.Context(), nil) {
 		switch e := e.(type) {
 		case *broker.Subscribed:
