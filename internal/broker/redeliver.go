@@ -105,9 +105,9 @@ func (c *consumer) putBack(m *member, due []again) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mode == broadcast {
-		seqs := make([]parley.Seq, len(due))
-		for i, a := range due {
-			seqs[i] = a.seq
+		seqs := make([]parley.Seq, 0, len(due)+len(m.again))
+		for _, a := range due {
+			seqs = append(seqs, a.seq)
 		}
 		m.again = append(seqs, m.again...)
 		return
