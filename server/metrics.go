@@ -139,7 +139,7 @@ func labelled[T int | int64](kind prometheus.ValueType, name, help, label string
 }
 
 func metrics() []metric {
-	return slices.Concat(edgeMetrics(), brokerMetrics(), storeMetrics(), textoMetrics())
+	return slices.Concat(edgeMetrics(), brokerMetrics(), consumerMetrics(), storeMetrics(), textoMetrics())
 }
 
 func edgeMetrics() []metric {

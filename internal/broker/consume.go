@@ -181,7 +181,7 @@ func (c *consumer) part(b *Batch, p passage) reading {
 	}
 	if !slices.ContainsFunc(all, skip) {
 		all = all[:min(len(all), p.room)]
-		return reading{messages: all[:len(all):len(all)], through: all[len(all)-1].Seq}
+		return reading{messages: slices.Clip(all), through: all[len(all)-1].Seq}
 	}
 	r := reading{}
 	for _, m := range all {

@@ -253,7 +253,7 @@ func (c *consumer) commit(m *member, p passage, r reading) (messages []*parley.M
 		ringMembers(ring)
 		return nil, nil
 	}
-	fresh := 0
+	var fresh int
 	if c.mode == broadcast && p.after < c.cursor {
 		messages, attempts, fresh = c.mergeLocked(m, r, now)
 	} else {

@@ -43,13 +43,13 @@ func send(tb testing.TB, b *broker.Broker, to, body string) parley.Seq {
 // inbox opens the user's inbox and returns the subscription.
 func (c *client) inbox(d broker.Delivery) *broker.Subscription {
 	c.tb.Helper()
-	return c.durable(parley.InboxTopic(c.Identity().User), d, broker.Start{})
+	return c.durable(parley.InboxTopic(c.Identity().User), d)
 }
 
 // durable subscribes with acknowledgement.
-func (c *client) durable(topic parley.Topic, d broker.Delivery, s broker.Start) *broker.Subscription {
+func (c *client) durable(topic parley.Topic, d broker.Delivery) *broker.Subscription {
 	c.tb.Helper()
-	c.Subscribe(c.tb.Context(), broker.Subscribe{Topic: topic, Delivery: &d, Start: s})
+	c.Subscribe(c.tb.Context(), broker.Subscribe{Topic: topic, Delivery: &d})
 	for {
 		switch e := c.next().(type) {
 		case *broker.Subscribed:
@@ -260,7 +260,7 @@ func TestTurns(t *testing.T) {
 		var members []*client
 		for range 4 {
 			c := device(t, b, "shop", "")
-			c.durable("/orders", broker.Delivery{Name: "billing", MaxInFlight: 100}, broker.Start{})
+			c.durable("/orders", broker.Delivery{Name: "billing", MaxInFlight: 100})
 			c.quiet()
 			members = append(members, c)
 		}

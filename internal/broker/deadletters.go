@@ -148,20 +148,47 @@ func (b *Broker) removeLetters(ctx context.Context, owner string, ranges []SeqRa
 		return err
 	}
 	stream := deadTopic(owner).Stream()
-	var removed []parley.Seq
-	through := parley.Seq(0)
+	through, removed, err := b.sortLetters(ctx, stream, func(seq parley.Seq) bool {
+		_, is := slices.BinarySearch(record.Seqs, seq)
+		return is || slices.ContainsFunc(ranges, func(r SeqRange) bool { return r.First <= seq && seq <= r.Last })
+	})
+	if err != nil {
+		return err
+	}
+	// First what is oldest: when only that is done, nothing comes back.
+	if through > 0 {
+		if _, err := b.log.Trim(ctx, stream, backend.Retention{Through: through}); err != nil {
+			return err
+		}
+	}
+	if b.cfg.KV == nil || record.rev == 0 && len(removed) == 0 {
+		return nil
+	}
+	value, err := json.Marshal(removedRecord{Seqs: removed})
+	if err != nil {
+		return err
+	}
+	r := backend.Record{Key: removedKey(owner), Value: value, Rev: record.rev}
+	if b.cfg.Dead.Age > 0 {
+		r.Expires = b.cfg.Clock.Now().Add(2*b.cfg.Dead.Age + 24*time.Hour)
+	}
+	_, err = b.cfg.KV.Put(ctx, r)
+	return err
+}
+
+// sortLetters finds up to where a stream's messages are all gone, and which of
+// those beyond are.
+func (b *Broker) sortLetters(ctx context.Context, stream parley.Stream, gone func(parley.Seq) bool) (through parley.Seq, removed []parley.Seq, err error) {
 	prefix := true
 	q := backend.Query{Stream: stream, MaxBytes: 4 << 20}
 	for {
 		page, err := b.log.Read(ctx, q)
 		if err != nil {
-			return err
+			return 0, nil, err
 		}
 		for _, m := range page.Messages {
-			_, is := slices.BinarySearch(record.Seqs, m.Seq)
-			is = is || slices.ContainsFunc(ranges, func(r SeqRange) bool { return r.First <= m.Seq && m.Seq <= r.Last })
 			switch {
-			case !is:
+			case !gone(m.Seq):
 				prefix = false
 			case prefix:
 				through = m.Seq
@@ -170,32 +197,9 @@ func (b *Broker) removeLetters(ctx context.Context, owner string, ranges []SeqRa
 			}
 		}
 		if q.After = page.Next; !page.More {
-			break
+			return through, removed, nil
 		}
 	}
-	if b.cfg.KV != nil && (record.rev != 0 || len(removed) > 0) {
-		value, err := json.Marshal(removedRecord{Seqs: removed})
-		if err != nil {
-			return err
-		}
-		r := backend.Record{Key: removedKey(owner), Value: value, Rev: record.rev}
-		if b.cfg.Dead.Age > 0 {
-			r.Expires = b.cfg.Clock.Now().Add(2*b.cfg.Dead.Age + 24*time.Hour)
-		}
-		// First what is oldest: when only that is done, nothing comes back.
-		if through > 0 {
-			if _, err := b.log.Trim(ctx, stream, backend.Retention{Through: through}); err != nil {
-				return err
-			}
-		}
-		_, err = b.cfg.KV.Put(ctx, r)
-		return err
-	}
-	if through == 0 {
-		return nil
-	}
-	_, err = b.log.Trim(ctx, stream, backend.Retention{Through: through})
-	return err
 }
 
 // forgetRemoved drops what is remembered of removed dead letters.

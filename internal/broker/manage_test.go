@@ -39,7 +39,7 @@ func TestDeadLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startKV(t, broker.Config{})
 		c := device(t, b, "shop", "")
-		u := c.durable("/orders", broker.Delivery{Name: "billing", MaxDeliver: 2, AckWait: time.Second}, broker.Start{})
+		u := c.durable("/orders", broker.Delivery{Name: "billing", MaxDeliver: 2, AckWait: time.Second})
 		c.quiet()
 		for i := range 4 {
 			publish(t, b, text("/orders/eu", fmt.Sprint(i)))
@@ -101,7 +101,7 @@ func TestManage(t *testing.T) {
 		b := startKV(t, broker.Config{})
 		id := broker.ConsumerID{Topic: "/orders", Owner: "shop", Name: "billing"}
 		c := device(t, b, "shop", "")
-		u := c.durable("/orders", broker.Delivery{Name: "billing", MaxInFlight: 3}, broker.Start{})
+		u := c.durable("/orders", broker.Delivery{Name: "billing", MaxInFlight: 3})
 		c.quiet()
 		seqs := publishN(t, b, "/orders", 10)
 		_, first, _ := c.deliveries(3)
@@ -124,7 +124,7 @@ func TestManage(t *testing.T) {
 			t.Errorf("nobody uses it: %+v", s)
 		}
 		c = device(t, b, "shop", "")
-		u = c.durable("/orders", broker.Delivery{Name: "billing"}, broker.Start{})
+		u = c.durable("/orders", broker.Delivery{Name: "billing"})
 		c.quiet()
 		if err := b.PauseConsumer(t.Context(), id, false); err != nil {
 			t.Fatal(err)
@@ -182,6 +182,7 @@ func TestErase(t *testing.T) {
 		online := device(t, b, "ann", "tablet")
 		u := online.inbox(broker.Delivery{})
 		online.deliveries(3)
+		online.quiet()
 		erased, err := b.Erase(t.Context(), "ann")
 		if err != nil || erased.Messages != 3 || erased.DeadLetters != 1 || erased.Cursors != 2 {
 			t.Errorf("erased %+v, %v", erased, err)

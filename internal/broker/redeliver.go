@@ -93,7 +93,8 @@ func (c *consumer) takeSharedLocked(m *member) []again {
 	if m.again = m.again[n:]; len(m.again) == 0 {
 		m.again = nil
 	}
-	return due
+	sortAgain(due) // by when they are due
+	return slices.Compact(due)
 }
 
 // putBack undoes takeAgain.
@@ -104,9 +105,9 @@ func (c *consumer) putBack(m *member, due []again) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mode == broadcast {
-		seqs := make([]parley.Seq, len(due))
-		for i, a := range due {
-			seqs[i] = a.seq
+		seqs := make([]parley.Seq, 0, len(due)+len(m.again))
+		for _, a := range due {
+			seqs = append(seqs, a.seq)
 		}
 		m.again = append(seqs, m.again...)
 		return

@@ -293,10 +293,12 @@ func (s *Session) Next(ctx context.Context, dst []Event) []Event {
 	for {
 		dst = s.pull(ctx, dst, s.rung())
 		pulled := len(dst) - n
-		dst = s.answers(dst)
+		var acked int
+		dst, acked = s.answers(dst)
 		// What was published is answered before it is delivered, and what has
-		// been delivered had its answer in the outbox by now.
-		rotate(dst[n:], pulled)
+		// been delivered had its answer in the outbox by now. What was pulled may
+		// have been acknowledged meanwhile: that is confirmed after it.
+		rotate(dst[n:len(dst)-acked], pulled)
 		if len(dst) > n || s.rest() {
 			return dst
 		}
@@ -347,15 +349,25 @@ func (s *Session) rung() []*Subscription {
 	return ready
 }
 
-// answers moves the outbox to dst, and the goodbye when all else was told.
-func (s *Session) answers(dst []Event) []Event {
+// answers moves the outbox to dst, and the goodbye when all else was told. The last
+// ones are Acked.
+func (s *Session) answers(dst []Event) (events []Event, acked int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queued -= s.taken
 	s.taken = s.queued
 	for _, a := range s.outbox {
 		s.unsent -= a.unsent
+		if _, is := a.event.(*Acked); is {
+			acked++
+			continue
+		}
 		dst = append(dst, a.event)
+	}
+	for i := 0; i < len(s.outbox) && acked > 0; i++ {
+		if _, is := s.outbox[i].event.(*Acked); is {
+			dst = append(dst, s.outbox[i].event)
+		}
 	}
 	clear(s.outbox)
 	if s.outbox = s.outbox[:0]; cap(s.outbox) > 64 {
@@ -364,9 +376,9 @@ func (s *Session) answers(dst []Event) []Event {
 	s.room.Broadcast()
 	if len(dst) == 0 && s.leavingLocked() && !s.closed {
 		s.closed = true
-		return append(dst, s.bye)
+		return append(dst, s.bye), 0
 	}
-	return dst
+	return dst, acked
 }
 
 // begin begins u's turn: a bell from now on counts anew.

@@ -36,11 +36,12 @@ type tender struct {
 // alarms is a heap of consumers by their alarm.
 type alarms []*consumer
 
-func (a alarms) Len() int           { return len(a) }
-func (a alarms) Less(i, j int) bool { return a[i].alarm < a[j].alarm }
-func (a alarms) Swap(i, j int) {
-	a[i], a[j] = a[j], a[i]
-	a[i].place, a[j].place = i+1, j+1
+func (a *alarms) Len() int           { return len(*a) }
+func (a *alarms) Less(i, j int) bool { return (*a)[i].alarm < (*a)[j].alarm }
+func (a *alarms) Swap(i, j int) {
+	list := *a
+	list[i], list[j] = list[j], list[i]
+	list[i].place, list[j].place = i+1, j+1
 }
 
 func (a *alarms) Push(x any) {
