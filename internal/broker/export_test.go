@@ -10,8 +10,3 @@ import (
 func (b *Broker) Delivered(ctx context.Context, owner string, messages []*parley.Message) error {
 	return b.delivered(ctx, owner, messages)
 }
-
-// ForgetMarker is what erasing a user calls.
-func (b *Broker) ForgetMarker(ctx context.Context, user string) error {
-	return b.forgetMarker(ctx, user)
-}
