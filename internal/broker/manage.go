@@ -234,8 +234,8 @@ func (b *Broker) DeleteConsumer(ctx context.Context, id ConsumerID) error {
 }
 
 // Erase drops all that is kept of a user's messages: the inbox, the dead letters,
-// and the cursors of devices and durable subscriptions, which it ends. It can be
-// repeated; it tells how much it dropped.
+// the read marker, and the cursors of devices and durable subscriptions, which it
+// ends. It can be repeated; it tells how much it dropped.
 func (b *Broker) Erase(ctx context.Context, user string) (account.Erased, error) {
 	var erased account.Erased
 	if err := isName(user); err != nil {
@@ -252,7 +252,7 @@ func (b *Broker) Erase(ctx context.Context, user string) (account.Erased, error)
 	if erased.DeadLetters, err = b.eraseStream(ctx, deadTopic(user).Stream()); err != nil {
 		return erased, err
 	}
-	return erased, b.forgetRemoved(ctx, user)
+	return erased, errors.Join(b.forgetMarker(ctx, user), b.forgetRemoved(ctx, user))
 }
 
 // EraseDevice drops the cursor of one of a user's devices.

@@ -169,6 +169,12 @@ func TestReadMarker(t *testing.T) {
 	if told := receipts(t, b, "ann"); !slices.Equal(told, want) {
 		t.Errorf("ann was told %q, want %q", told, want)
 	}
+	for range 2 {
+		if _, err := b.Erase(t.Context(), "bob"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark(idle, 0, 0, 0)
 	for _, who := range []*account.Principal{account.Nobody(), account.Anyone(parley.Identity{})} {
 		c := connect(t, b, broker.SessionConfig{Principal: who})
 		c.MarkRead(t.Context(), broker.MarkRead{Ref: "m"})

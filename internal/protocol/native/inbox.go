@@ -89,7 +89,7 @@ func (p *durableParams) delivery() (*broker.Delivery, error) {
 	}
 	name, err := parley.ParseDevice(*p.Durable)
 	if err != nil {
-		return nil, invalid("durable must have 1 to 128 bytes, and no slash, comma, space or control character, and no $ first")
+		return nil, invalid("durable must have 1 to 112 bytes, and no slash, comma, space or control character, and no $ first")
 	}
 	d := &broker.Delivery{Name: name}
 	if d.MaxDeliver, err = countOf("max_deliver", p.MaxDeliver); err != nil {
