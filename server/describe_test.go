@@ -69,6 +69,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"GET", "/v1/users/ann/devices", "listDevices", nil, 200},
 		{"DELETE", "/v1/users/ann/devices/phone", "forgetDevice", nil, 404},
 		{"GET", "/v1/users/nobody/export", "exportUser", nil, 404},
+		{"POST", "/v1/users/ann/tokens", "issueToken", withBody("application/json", `{"ttl":"1h"}`), 400},
+		{"POST", "/v1/certificates", "issueCertificate", withBody("application/json", `{"user":"ann"}`), 400},
 		{"DELETE", "/v1/users/ann/tokens", "revokeTokens", nil, 200},
 		{"DELETE", "/v1/tokens/x?until=2999-01-01T00:00:00Z", "revokeToken", nil, 200},
 		{"POST", "/v1/keys", "createKey", withBody("application/json", `{"user":"ann","note":"n","grants":["all:/a"],"ttl":"1d"}`), 201},
