@@ -26,7 +26,9 @@ func (s *Server) openAccounts(ctx context.Context) error {
 		},
 		Erase:       s.eraseUser,
 		EraseDevice: s.eraseDevice,
-		Export:      s.exportUser,
+		Export: func(ctx context.Context, user string, w io.Writer) error {
+			return httpapi.ExportMessages(s.broker)(ctx, user, w)
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("server: accounts: %w", err)
@@ -78,6 +80,3 @@ func (s *Server) eraseUser(ctx context.Context, user string) (account.Erased, er
 func (s *Server) eraseDevice(ctx context.Context, user, device string) error {
 	return s.broker.EraseDevice(ctx, user, device)
 }
-
-// exportUser writes what a user was sent.
-func (s *Server) exportUser(context.Context, string, io.Writer) error { return nil }

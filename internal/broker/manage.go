@@ -252,7 +252,7 @@ func (b *Broker) Erase(ctx context.Context, user string) (account.Erased, error)
 	if erased.DeadLetters, err = b.eraseStream(ctx, deadTopic(user).Stream()); err != nil {
 		return erased, err
 	}
-	return erased, b.forgetRemoved(ctx, user)
+	return erased, errors.Join(b.forgetRemoved(ctx, user), b.forgetMarker(ctx, user))
 }
 
 // EraseDevice drops the cursor of one of a user's devices.
