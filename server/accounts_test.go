@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -98,5 +99,76 @@ func TestOperatorsCredential(t *testing.T) {
 		if got.status != status {
 			t.Errorf("with %s an operator's route is %d %s, want %d", grant, got.status, got.body, status)
 		}
+	}
+}
+
+// TestEverythingOfAUser: the export has the marker, the place of the device, the
+// inbox and the dead letters; a dead letter can be replayed; deleting leaves
+// nothing of them.
+func TestEverythingOfAUser(t *testing.T) {
+	s := servertest.Start(t)
+	c := dial(t, s.RPC)
+	// told says one thing and reads until the server says another.
+	told := func(command, want string) string {
+		t.Helper()
+		if command != "" {
+			if err := c.Write(c.AppendFrame(nil, true, []byte(command))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for {
+			for _, line := range hear(t, c) {
+				if strings.Contains(line, want) {
+					return line
+				}
+			}
+		}
+	}
+	told(`{"jsonrpc":"2.0","id":1,"method":"auth","params":{"user":"ann","device":"phone"}}`, `"id":1,"result"`)
+	told(`{"jsonrpc":"2.0","id":2,"method":"inbox.open"}`, `"id":2,"result"`)
+	for _, text := range []string{"one", "two"} {
+		if got := request(t, "POST", s.URL+"/v1/send", as("bob", `{"to":"ann","text":"`+text+`"}`)); got.status != 201 {
+			t.Fatalf("sending is answered by %d %s", got.status, got.body)
+		}
+	}
+	seqs := regexp.MustCompile(`"seq":(\d+)`)
+	told("", `"text":"two"`)
+	page := request(t, "GET", s.URL+"/v1/inbox", as("ann", "")).body
+	first := seqs.FindStringSubmatch(page)[1]
+	told(`{"jsonrpc":"2.0","id":3,"method":"nak","params":{"sub":1,"seqs":[`+first+`],"dead":true,"reason":"no good"}}`, `"id":3,"result"`)
+	told(`{"jsonrpc":"2.0","id":4,"method":"ack","params":{"sub":1,"ranges":[[1,9007199254740991]]}}`, `"id":4,"result"`)
+	if got := request(t, "POST", s.URL+"/v1/inbox/read", as("ann", `{"seq":`+first+`}`)); got.status != 200 || !strings.Contains(got.body, `"unread":1`) {
+		t.Errorf("marking is answered by %d %s", got.status, got.body)
+	}
+
+	var letters string
+	eventually(t, "a dead letter", func() bool {
+		letters = request(t, "GET", s.URL+"/v1/dead-letters?owner=ann", nil).body
+		return strings.Contains(letters, `"reason":"no good"`)
+	})
+	if got := request(t, "GET", s.URL+"/v1/subscriptions?owner=ann", nil).body; !strings.Contains(got, `"name":"phone","topic":"/$inbox/ann"`) {
+		t.Errorf("the subscriptions are %s", got)
+	}
+	export := request(t, "GET", s.URL+"/v1/users/ann/export", nil)
+	for _, want := range []string{
+		`{"kind":"read_marker","seq":` + first, `{"kind":"cursor","owner":"ann","name":"phone"`,
+		`{"kind":"message","topic":"/$inbox/ann/bob"`, `"text":"one"`, `"text":"two"`, `{"kind":"dead_letter"`,
+	} {
+		if export.status != 200 || !strings.Contains(export.body, want) {
+			t.Errorf("the export %d lacks %s: %s", export.status, want, export.body)
+		}
+	}
+	dead := seqs.FindStringSubmatch(letters)[1]
+	if got := request(t, "POST", s.URL+"/v1/dead-letters/"+dead+"/replay?owner=ann", nil); got.status != 200 {
+		t.Errorf("replaying is answered by %d %s", got.status, got.body)
+	}
+	told("", `"text":"one"`)
+
+	got := request(t, "DELETE", s.URL+"/v1/users/ann", nil)
+	if got.status != 200 || !strings.Contains(got.body, `"messages":2,`) || !strings.Contains(got.body, `"cursors":1,`) {
+		t.Errorf("deleting is answered by %d %s", got.status, got.body)
+	}
+	if got := request(t, "GET", s.URL+"/v1/users/ann/export", nil); got.status != 404 {
+		t.Errorf("afterwards the export is %d %s", got.status, got.body)
 	}
 }
