@@ -58,7 +58,7 @@ func (s *Server) openAccess() error {
 			return err
 		}
 		a.authenticators = append(a.authenticators, made)
-		a.verify = made.Verify
+		a.verify, s.issuer = made.Verify, made
 	}
 	if s.cfg.Titan.Test {
 		everybody := auth.Key{

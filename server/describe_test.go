@@ -61,6 +61,14 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"POST", "/v1/inbox/read", "markRead", as("ann", `{"seq":1}`), 200},
 		{"GET", "/v1/whoami", "whoami", as("ann", ""), 200},
 		{"GET", "/v1/whoami", "whoami", nil, 200},
+		{"GET", "/v1/subscriptions?owner=ann", "listSubscriptions", nil, 200},
+		{"GET", "/v1/subscriptions/orders?owner=ann&name=x", "showSubscription", nil, 404},
+		{"PATCH", "/v1/subscriptions/orders?owner=ann&name=x", "changeSubscription", withBody("application/json", `{"paused":true}`), 404},
+		{"PATCH", "/v1/subscriptions/orders?owner=ann&name=x", "changeSubscription", withBody("application/json", `{"after":1,"last":1}`), 400},
+		{"DELETE", "/v1/subscriptions/orders?owner=ann&name=x", "deleteSubscription", nil, 404},
+		{"GET", "/v1/dead-letters?owner=ann", "listDeadLetters", nil, 200},
+		{"POST", "/v1/dead-letters/7/replay?owner=ann", "replayDeadLetter", nil, 404},
+		{"DELETE", "/v1/dead-letters/7?owner=ann", "removeDeadLetter", nil, 200},
 		{"POST", "/v1/users", "createUser", withBody("application/json", `{"user":"ann","display":"A","email":"e","grants":["all:/a"]}`), 201},
 		{"POST", "/v1/users", "createUser", withBody("application/json", `{"user":"ann"}`), 409},
 		{"GET", "/v1/users", "listUsers", nil, 200},
@@ -69,6 +77,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"GET", "/v1/users/ann/devices", "listDevices", nil, 200},
 		{"DELETE", "/v1/users/ann/devices/phone", "forgetDevice", nil, 404},
 		{"GET", "/v1/users/nobody/export", "exportUser", nil, 404},
+		{"POST", "/v1/users/ann/tokens", "issueToken", withBody("application/json", `{"ttl":"1h"}`), 400},
+		{"POST", "/v1/certificates", "issueCertificate", withBody("application/json", `{"user":"ann"}`), 400},
 		{"DELETE", "/v1/users/ann/tokens", "revokeTokens", nil, 200},
 		{"DELETE", "/v1/tokens/x?until=2999-01-01T00:00:00Z", "revokeToken", nil, 200},
 		{"POST", "/v1/keys", "createKey", withBody("application/json", `{"user":"ann","note":"n","grants":["all:/a"],"ttl":"1d"}`), 201},
@@ -144,7 +154,7 @@ func TestRoutesAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	page = append(page, users...)
-	names := strings.NewReplacer("{topic}", "TOPIC", "{stream}", "STREAM", "{user}", "USER", "{device}", "DEVICE", "{id}", "ID", "{serial}", "SERIAL")
+	names := strings.NewReplacer("{topic}", "TOPIC", "{stream}", "STREAM", "{user}", "USER", "{device}", "DEVICE", "{id}", "ID", "{serial}", "SERIAL", "{seq}", "SEQ")
 	for path := range d.Paths.Map() {
 		if !strings.HasPrefix(path, "/v1/docs/") && !strings.Contains(string(page), names.Replace(path)+"`") {
 			t.Errorf("docs/protocol/http.md lacks %s", names.Replace(path))

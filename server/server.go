@@ -50,7 +50,8 @@ type Server struct {
 	store                *store
 	broker               *broker.Broker
 	accounts             *account.Directory
-	arriving             *broker.Room // for bodies of requests
+	issuer               *auth.Authenticator // nil where nobody is asked for a credential
+	arriving             *broker.Room        // for bodies of requests
 	api                  *httpapi.API
 	keeper               wire.Keeper
 	policy               policy

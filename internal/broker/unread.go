@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
@@ -26,4 +27,24 @@ func (b *Broker) MarkRead(ctx context.Context, who *account.Principal, to parley
 		}
 	}
 	return m, err
+}
+
+// forgetMarker drops a user's read marker.
+func (b *Broker) forgetMarker(ctx context.Context, user string) error {
+	if b.cfg.KV == nil {
+		return nil
+	}
+	for {
+		_, rev, err := b.marker(ctx, user)
+		if err != nil || rev == 0 {
+			return err
+		}
+		err = b.cfg.KV.Delete(ctx, inboxKeys+user, rev)
+		if errors.Is(err, parley.ErrNotFound) {
+			return nil
+		}
+		if !errors.Is(err, parley.ErrConflict) {
+			return err
+		}
+	}
 }

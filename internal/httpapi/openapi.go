@@ -52,6 +52,7 @@ func tags() []any {
 		object{"name": "topics", "description": "What is stored, and for how long."},
 		object{"name": "inbox", "description": "Send to users, and read what one was sent."},
 		object{"name": "users", "description": "Users, their devices, and what proves who they are. For operators."},
+		object{"name": "durable", "description": "Durable subscriptions, and what they could not deal with. For operators."},
 		object{"name": "operators", "description": "For operators: programs on the server's own machine, or on the listener of `--admin-listen`."},
 		object{"name": "description", "description": "This description."},
 	}
@@ -64,6 +65,8 @@ func (rt *route) tag() string {
 		return "inbox"
 	case isAccount(rt.path):
 		return "users"
+	case strings.HasPrefix(rt.path, "/v1/subscriptions") || strings.HasPrefix(rt.path, "/v1/dead-letters"):
+		return "durable"
 	case rt.audience == operators:
 		return "operators"
 	case strings.HasPrefix(rt.path, "/v1/topics") || strings.HasPrefix(rt.path, "/v1/retention"):

@@ -84,7 +84,8 @@ func TestSchemasAreTheTypes(t *testing.T) {
 		"Topic": httpapi.Topic{}, "List": httpapi.List{}, "Purged": httpapi.Purged{}, "Counted": httpapi.Counted{},
 		"User": httpapi.User{}, "Users": httpapi.Users{}, "Device": httpapi.Device{}, "Devices": httpapi.Devices{}, "Forgotten": httpapi.Forgotten{},
 		"Deleted": httpapi.Deleted{}, "Token": httpapi.Token{}, "Key": httpapi.Key{}, "Keys": httpapi.Keys{}, "Certificate": httpapi.Certificate{},
-		"Sent": httpapi.Sent{}, "Recipient": httpapi.Recipient{}, "ReadMarker": httpapi.ReadMarker{}, "WhoAmI": httpapi.WhoAmI{},
+		"Durable": httpapi.Durable{}, "Durables": httpapi.Durables{}, "DeadLetter": httpapi.DeadLetter{}, "DeadLetters": httpapi.DeadLetters{},
+		"Done": httpapi.Done{}, "Sent": httpapi.Sent{}, "Recipient": httpapi.Recipient{}, "ReadMarker": httpapi.ReadMarker{}, "WhoAmI": httpapi.WhoAmI{},
 		"Certificates": httpapi.Certificates{}, "Revoked": httpapi.Revoked{},
 		"Problem": httpapi.Problem{}, "Outcome": httpapi.Outcome{}, "Reason": httpapi.Reason{}, "Retention": httpapi.Retention{},
 	} {

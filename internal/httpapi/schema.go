@@ -85,7 +85,7 @@ func (a *API) schemas() object {
 	single["producer"] = producerSchema()
 	many := list(closed(publication(), "topic"))
 	many["minItems"], many["maxItems"] = 1, batch
-	return with(with(accountSchemas(), inboxSchemas(a.cfg.Broker.Limits().Recipients)), object{
+	return with(with(with(accountSchemas(), inboxSchemas(a.cfg.Broker.Limits().Recipients)), durableSchemas()), object{
 		"Publication":  closed(single, "topic"),
 		"Publications": closed(schema{"messages": many, "producer": producerSchema()}, "messages"),
 		"Message": closed(schema{
@@ -94,8 +94,9 @@ func (a *API) schemas() object {
 			"header":      described(text(), "A header that is no object of strings."),
 			"header_data": described(schema{"type": "string", "contentEncoding": "base64"}, "A header that is no text."),
 			"expires":     timeSchema(), "filters": stringMap(),
-			"text": described(text(), "The body, where it is UTF-8."),
-			"data": described(schema{"type": "string", "contentEncoding": "base64"}, "The body otherwise."),
+			"receipt": described(choice("delivered", "read"), "What it tells of the message with this id, in an inbox."),
+			"text":    described(text(), "The body, where it is UTF-8."),
+			"data":    described(schema{"type": "string", "contentEncoding": "base64"}, "The body otherwise."),
 		}, "topic", "seq", "time"),
 		"Page": closed(schema{
 			"messages": list(reference("Message")), "next": seqSchema(), "more": boolean(), "floor": seqSchema(),

@@ -16,6 +16,7 @@ func (a *API) table() []route {
 	routes = append(routes, a.retentionRoutes()...)
 	routes = append(routes, a.inboxRoutes()...)
 	routes = append(routes, a.accountRoutes()...)
+	routes = append(routes, a.durableRoutes()...)
 	return append(routes, a.documentRoutes()...)
 }
 
