@@ -8,7 +8,6 @@ import (
 
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
-	"github.com/parley-im/parley/internal/httpapi"
 )
 
 // openAccounts opens the directory of users over the store.
@@ -32,11 +31,6 @@ func (s *Server) openAccounts(ctx context.Context) error {
 	}
 	s.accounts = d
 	return nil
-}
-
-// accountRoutes are what the HTTP API needs for users and credentials.
-func (s *Server) accountRoutes() httpapi.Accounts {
-	return httpapi.Accounts{Directory: s.accounts}
 }
 
 // eraseUser drops what a deleted user was sent.
