@@ -29,8 +29,11 @@ type access struct {
 	verify verifier
 	// verifyTest is the same for the listener with the secret of Titan's tests.
 	verifyTest verifier
-	// authenticators are behind them.
+	// authenticators are behind them; issuer, which makes tokens, is that of
+	// verify.
 	authenticators []*auth.Authenticator
+	issuer         *auth.Authenticator
+	ca             *auth.CA // nil without one
 
 	rates rates
 	audit *audit.Log
@@ -53,12 +56,17 @@ func (c *Config) authenticates() bool { return c.Access.Required || c.Auth.Confi
 func (s *Server) openAccess() error {
 	a := &s.access
 	if s.cfg.authenticates() {
-		made, err := s.newAuthenticator(s.accounts)
+		configured, err := s.cfg.authConfig(s.logger)
 		if err != nil {
 			return err
 		}
-		a.authenticators = append(a.authenticators, made)
-		a.verify, s.issuer = made.Verify, made
+		if configured.Signer, err = s.cfg.signer(); err != nil {
+			return err
+		}
+		if a.verify, err = s.authenticator(configured); err != nil {
+			return err
+		}
+		a.issuer, a.ca = a.authenticators[0], configured.CA
 	}
 	if s.cfg.Titan.Test {
 		everybody := auth.Key{

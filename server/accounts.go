@@ -6,7 +6,6 @@ import (
 	"io"
 	"strconv"
 
-	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
 	"github.com/parley-im/parley/internal/httpapi"
@@ -35,40 +34,6 @@ func (s *Server) openAccounts(ctx context.Context) error {
 	}
 	s.accounts = d
 	return nil
-}
-
-// accountRoutes are what the HTTP API needs for users and credentials.
-func (s *Server) accountRoutes() httpapi.Accounts {
-	return httpapi.Accounts{Directory: s.accounts, IssueToken: s.issueToken, IssueCertificate: s.issueCertificate}
-}
-
-// errIssuesNothing is a credential that nobody would ask for.
-var errIssuesNothing = fmt.Errorf("this server asks for no credential, so it issues none: %w", parley.ErrInvalid)
-
-// issueToken makes a token for a user.
-func (s *Server) issueToken(_ context.Context, r httpapi.TokenRequest) (httpapi.Token, error) {
-	if s.issuer == nil {
-		return httpapi.Token{}, errIssuesNothing
-	}
-	made, err := s.issuer.IssueToken(r.User, r.Device, r.TTL, r.Grants)
-	if err != nil {
-		return httpapi.Token{}, err
-	}
-	return httpapi.Token{User: r.User, Device: r.Device, ID: made.ID, Issued: made.Issued.UTC(), Expires: made.Expires.UTC(), Token: made.Token}, nil
-}
-
-// issueCertificate makes a client certificate, and records it.
-func (s *Server) issueCertificate(ctx context.Context, r httpapi.CertificateRequest) (httpapi.IssuedCertificate, error) {
-	if s.issuer == nil {
-		return httpapi.IssuedCertificate{}, errIssuesNothing
-	}
-	made, err := s.issuer.IssueCertificate(ctx, r.User, r.TTL)
-	if err != nil {
-		return httpapi.IssuedCertificate{}, err
-	}
-	return httpapi.IssuedCertificate{
-		Certificate: httpapi.CertificateOf(made.Record), PEM: string(made.Certificate), Key: string(made.Key),
-	}, nil
 }
 
 // eraseUser drops what a deleted user was sent.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
-	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/auth"
 )
 
@@ -156,25 +155,10 @@ func (c *Config) signer() (*auth.Signer, error) {
 			return nil, fmt.Errorf("server: token-key: %w", invalid(err))
 		}
 		return auth.NewSigner(trimNewline(text), "")
-	case c.Storage.Kind == StorageMemory && (c.Storage.Records == "" || c.Storage.Records == StorageMemory):
+	case c.inMemory():
 		return auth.GenerateSigner("")
 	}
 	return auth.OpenSigner(c.Storage.Path, "")
-}
-
-// newAuthenticator makes what finds out who a client is. The store must be open:
-// its directory has the key for this server's tokens. Its Run is a task of the
-// server.
-func (s *Server) newAuthenticator(directory auth.Directory) (*auth.Authenticator, error) {
-	made, err := s.cfg.authConfig(s.logger)
-	if err != nil {
-		return nil, err
-	}
-	if made.Signer, err = s.cfg.signer(); err != nil {
-		return nil, err
-	}
-	made.Directory, made.Clock = directory, s.clock
-	return auth.New(made)
 }
 
 // load reads the key.
@@ -237,5 +221,3 @@ func (r *TokenRules) rules() auth.Rules {
 		Issuers: r.Issuers, Audiences: r.Audiences, UserClaim: r.UserClaim, DeviceClaim: r.DeviceClaim, GrantsClaim: r.GrantsClaim, Legacy: r.Legacy,
 	}
 }
-
-var _ auth.Directory = (*account.Directory)(nil)

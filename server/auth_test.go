@@ -142,17 +142,13 @@ func TestSigningKey(t *testing.T) {
 	var tokens []string
 	for range 2 {
 		cfg := server.Default()
-		cfg.HTTP.Listen, cfg.Storage.Path = "127.0.0.1:0", dir
+		cfg.HTTP.Listen, cfg.Storage.Path, cfg.Access.Required = "127.0.0.1:0", dir, true
 		cfg.Logger = slog.New(slog.DiscardHandler)
 		s, err := server.New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := s.NewAuthenticator(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		made, err := a.Issue("ann", "", time.Hour, nil)
+		made, err := s.Issuer().Issue("ann", "", time.Hour, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,6 +83,8 @@ type TLS struct {
 	// Cert and Key are PEM files: the certificate with its chain, and its key.
 	// They are read again when they change.
 	Cert, Key string
+	// ACME takes the place of Cert and Key.
+	ACME ACME
 }
 
 // Titan says how the clients of the Titan server and of Devastator are served.

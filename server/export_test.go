@@ -66,10 +66,8 @@ func (s *Server) Admit(r *http.Request) error { return s.policy.Check(r) }
 // Retain applies the retention rules now.
 func (s *Server) Retain(ctx context.Context) error { return s.broker.Retain(ctx) }
 
-// NewAuthenticator makes what finds out who a client is.
-func (s *Server) NewAuthenticator(d auth.Directory) (*auth.Authenticator, error) {
-	return s.newAuthenticator(d)
-}
+// Issuer makes tokens of this server.
+func (s *Server) Issuer() *auth.Authenticator { return s.access.issuer }
 
 // SetReady pretends that the server is starting or stopping.
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }

@@ -130,13 +130,16 @@ func (s *Server) serveClients(ctx context.Context) error {
 	serving, ctx := errgroup.WithContext(ctx) // when one listener fails, both stop
 	if s.secure != nil {
 		serving.Go(func() error {
-			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.certificate.config()), s.newHTTP(&s.policy, routes), share)
+			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.tlsConfig()), s.newHTTP(&s.policy, routes), share)
 		})
 	}
 	if s.plain != nil {
 		plain := routes
 		if s.redirects() {
 			plain = s.redirectRoutes()
+		}
+		if s.ordered != nil {
+			plain = s.ordered.answer(plain)
 		}
 		serving.Go(func() error { return s.serve(ctx, s.limited(s.plain), s.newHTTP(&s.policy, plain), share) })
 	}

@@ -90,7 +90,7 @@ func Load(src Sources) (Config, error) {
 // network. The error wraps parley.ErrInvalid.
 func CheckSources(src Sources) error {
 	cfg, err := Load(src)
-	if err == nil && cfg.HTTP.TLS.Listen != "" {
+	if err == nil && cfg.HTTP.TLS.Listen != "" && cfg.HTTP.TLS.Cert != "" {
 		_, err = openCertificate(cfg.HTTP.TLS, slog.New(slog.DiscardHandler))
 	}
 	if err == nil {

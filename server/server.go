@@ -40,7 +40,8 @@ type Server struct {
 	cfg    Config
 	logger *slog.Logger
 	listeners
-	certificate *certificate // nil without TLS
+	certificate *certificate // nil without TLS, or with ordered
+	ordered     *ordered     // nil without ACME
 	ca          *auth.CA     // nil without one
 	ids         *titan.IDs
 	// Of Titan's own listeners; nil without them.
@@ -95,10 +96,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.policy.Store(admitted)
 	s.clock = clock.New(clock.Options{Elapsed: elapsed(), Logger: s.logger})
-	if cfg.HTTP.TLS.Listen != "" {
-		if s.certificate, err = openCertificate(cfg.HTTP.TLS, s.logger); err != nil {
-			return nil, err
-		}
+	if err := s.openTLS(); err != nil {
+		return nil, err
 	}
 	if s.store, err = openStore(cfg.Storage, s.logger, s.clock); err != nil {
 		return nil, err
@@ -184,6 +183,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.start(ctx, &down, failed, task{"relay Texto messages", s.relayTexto})
 	if s.certificate != nil {
 		s.start(ctx, &down, failed, task{"watch the certificate", s.certificate.watch})
+	}
+	if s.ordered != nil {
+		s.start(ctx, &down, failed, task{"order certificates", s.ordered.run})
 	}
 	if s.admin != nil {
 		s.start(ctx, &down, failed, task{"serve operators", s.serveOperators})

@@ -19,7 +19,7 @@ const (
 // them; those that only say what to use instead come last.
 func Settings() []Setting {
 	settings := slices.Concat(
-		grouped("Network", slices.Concat(httpSettings(), titanSettings(), textoSettings())),
+		grouped("Network", slices.Concat(httpSettings(), acmeSettings(), titanSettings(), textoSettings())),
 		grouped("Access", accessSettings()),
 		grouped("Identities", authSettings()),
 		grouped("Store", storeSettings()),

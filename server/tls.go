@@ -28,16 +28,52 @@ type certificate struct {
 	read [2]time.Time
 }
 
+// openTLS makes what the listener with TLS needs, if there is one.
+func (s *Server) openTLS() error {
+	var err error
+	switch c := &s.cfg.HTTP.TLS; {
+	case c.Listen == "":
+	case len(c.ACME.Domains) > 0:
+		s.ordered, err = orderCertificates(&s.cfg, s.logger)
+	default:
+		s.certificate, err = openCertificate(*c, s.logger)
+	}
+	return err
+}
+
+// tlsConfig is for the listener with TLS. With a CA, clients may show a
+// certificate of that.
+func (s *Server) tlsConfig() *tls.Config {
+	var config *tls.Config
+	if s.ordered != nil {
+		config = s.ordered.config()
+	} else {
+		config = s.certificate.config()
+	}
+	if s.access.ca != nil {
+		config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, s.access.ca.Pool()
+	}
+	return config
+}
+
 // openCertificate reads the files. The error wraps parley.ErrInvalid.
 func openCertificate(files TLS, logger *slog.Logger) (*certificate, error) {
 	c := &certificate{files: files, logger: logger}
 	return c, c.reload()
 }
 
-// config is for a listener: TLS 1.2 with forward secrecy and authenticated
-// encryption, or 1.3. Of 1.2's suites only those are left that no attack on
-// padding reaches.
+// config is for a listener.
 func (c *certificate) config() *tls.Config {
+	config := secureConfig()
+	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return c.latest.Load(), nil
+	}
+	return config
+}
+
+// secureConfig is TLS 1.2 with forward secrecy and authenticated encryption, or
+// 1.3. Of 1.2's suites only those are left that no attack on padding reaches.
+func secureConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		CipherSuites: []uint16{
@@ -46,9 +82,6 @@ func (c *certificate) config() *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		NextProtos: []string{"http/1.1"}, // a WebSocket needs it
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return c.latest.Load(), nil
-		},
 	}
 }
 

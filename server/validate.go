@@ -94,11 +94,12 @@ func (c *Config) listenFaults(add func(key, problem string)) {
 	switch {
 	case h.TLS.Listen == "" && h.Listen == "":
 		add("http", "is empty, and so is https: there is nowhere to listen")
-	case h.TLS.Listen != "" && (h.TLS.Cert == "" || h.TLS.Key == ""):
-		add("https", "needs --tls-cert and --tls-key")
+	case h.TLS.Listen != "" && len(h.TLS.ACME.Domains) == 0 && (h.TLS.Cert == "" || h.TLS.Key == ""):
+		add("https", "needs --tls-cert and --tls-key, or --acme-domain")
 	case h.TLS.Listen == "" && h.TLS.Cert+h.TLS.Key != "" && c.Titan.Devastator == "":
 		add("tls-cert", "is not used without --https HOST:PORT")
 	}
+	c.acmeFaults(add)
 	c.titanFaults(add)
 }
 

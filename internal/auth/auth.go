@@ -13,18 +13,10 @@ import (
 	"github.com/parley-im/parley/internal/clock"
 )
 
-// Directory is what is needed of account.Directory.
-type Directory interface {
-	Admit(ctx context.Context, p *account.Principal, c account.Credential) (*account.Principal, error)
-	Link(ctx context.Context, issuer, subject string, p account.Profile) (user string, created bool, err error)
-	VerifyKey(ctx context.Context, secret string) (*account.Principal, error)
-	RecordCertificate(ctx context.Context, c account.CertificateRecord) error
-}
-
 // Config says which credentials are accepted. Only Directory and Clock are
 // needed.
 type Config struct {
-	Directory Directory
+	Directory *account.Directory
 	Clock     *clock.Clock
 	Logger    *slog.Logger
 	// Keys, Sets and Providers are who may issue tokens; all together at most
@@ -65,7 +57,7 @@ const (
 // Authenticator finds out who a credential proves. Its methods may be called
 // concurrently.
 type Authenticator struct {
-	directory      Directory
+	directory      *account.Directory
 	clock          *clock.Clock
 	logger         *slog.Logger
 	ring           *ring

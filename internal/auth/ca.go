@@ -160,6 +160,9 @@ func (c *CA) Issues() bool { return c.key != nil }
 // Pool is what certificates of clients chain to, for a TLS listener.
 func (c *CA) Pool() *x509.CertPool { return c.pool.Clone() }
 
+// Intermediate is the certificate, PEM, of what signs those of clients.
+func (c *CA) Intermediate() []byte { return certificatePEM(c.intermediate) }
+
 // Expires is when the CA's own certificates end.
 func (c *CA) Expires() time.Time {
 	if c.root.NotAfter.Before(c.intermediate.NotAfter) {

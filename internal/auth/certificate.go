@@ -197,7 +197,7 @@ func (c *CA) Renew(ctx context.Context, old []byte, r Request) (*Made, error) {
 }
 
 // serial is a certificate's serial number as it is written everywhere.
-func serial(c *x509.Certificate) string { return fmt.Sprintf("%032x", c.SerialNumber) }
+func serial(c *x509.Certificate) string { return fmt.Sprintf("%x", c.SerialNumber) }
 
 // reason is why a certificate was refused, in few words: the library's may hold
 // much of the certificate.

@@ -15,7 +15,7 @@ import (
 // Limits of what claims hold.
 const (
 	maxAudiences = 16
-	maxGrants    = 64
+	maxGrants    = account.MaxGrants
 	maxIDBytes   = 128
 )
 

@@ -2,62 +2,55 @@ package auth_test
 
 import (
 	"context"
-	"fmt"
-	"sync"
+	"errors"
+	"log/slog"
 	"testing"
 
-	"github.com/parley-im/parley"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/backend/pebble"
 )
 
-// directory stands in for account.Directory.
-type directory struct {
-	mu           sync.Mutex
-	suspended    map[string]bool
-	revoked      map[string]bool
-	links        map[[2]string]string
-	profiles     []account.Profile
-	keys         map[string]*account.Principal
-	certificates []account.CertificateRecord
+// newDirectory is an empty directory of users, in memory.
+func newDirectory(t testing.TB) *account.Directory {
+	t.Helper()
+	db, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	d, err := account.Open(context.Background(), account.Config{
+		KV: db, Clock: new(watch).clock(), Logger: slog.New(slog.DiscardHandler), Revoked: func(func(*account.Principal) bool, string) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
-func newDirectory(testing.TB) *directory {
-	return &directory{
-		suspended: map[string]bool{}, revoked: map[string]bool{}, links: map[[2]string]string{}, keys: map[string]*account.Principal{},
+// suspend suspends a user.
+func suspend(t testing.TB, d *account.Directory, user string) {
+	t.Helper()
+	_, err := d.ChangeUser(t.Context(), user, func(u *account.User) error {
+		u.Suspended = true
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
-func (d *directory) Admit(_ context.Context, p *account.Principal, _ account.Credential) (*account.Principal, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.suspended[p.User] || d.revoked[p.Credential] {
-		return nil, account.ErrUnknown
+// certificates are those that the directory has noted.
+func certificates(t testing.TB, d *account.Directory) []account.CertificateRecord {
+	t.Helper()
+	var all []account.CertificateRecord
+	var errs error
+	for c, err := range d.Certificates(t.Context(), "", "") {
+		all, errs = append(all, c), errors.Join(errs, err)
 	}
-	return p, nil
-}
-
-func (d *directory) Link(_ context.Context, issuer, subject string, p account.Profile) (string, bool, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.profiles = append(d.profiles, p)
-	user, found := d.links[[2]string{issuer, subject}]
-	if !found {
-		user = fmt.Sprintf("user%d", len(d.links)+1)
-		d.links[[2]string{issuer, subject}] = user
+	if errs != nil {
+		t.Fatal(errs)
 	}
-	return user, !found, nil
-}
-
-func (d *directory) VerifyKey(_ context.Context, secret string) (*account.Principal, error) {
-	if p := d.keys[secret]; p != nil {
-		return p, nil
-	}
-	return nil, fmt.Errorf("no such key: %w", parley.ErrUnauthenticated)
-}
-
-func (d *directory) RecordCertificate(_ context.Context, c account.CertificateRecord) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.certificates = append(d.certificates, c)
-	return nil
+	return all
 }

@@ -52,6 +52,7 @@ func TestGoogle(t *testing.T) {
 	a := running(t, newAuth(t, auth.Config{
 		Directory: d, Clock: w.clock(), Signer: signer, Providers: []auth.Provider{google(p.URL)}, Reach: auth.Reach{Private: true}, TokenTTL: time.Hour,
 	}))
+	var user string
 	for _, iss := range []string{"https://accounts.google.com", "accounts.google.com"} {
 		c := idToken(t, idClaims(map[string]any{"iss": iss}))
 		c.Device = "phone"
@@ -59,7 +60,10 @@ func TestGoogle(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v, %s", iss, err, refused(t, err))
 		}
-		if p := login.Principal; p.User != "user1" || p.Device != "phone" || !p.Expires.Equal(start().Add(time.Hour)) {
+		if user == "" {
+			user = login.Principal.User
+		}
+		if p := login.Principal; p.User != user || p.Device != "phone" || !p.Expires.Equal(start().Add(time.Hour)) {
 			t.Errorf("%s: the principal is %+v", iss, p)
 		}
 		if p := login.Profile; p.Email != "ann@example.com" || !p.Verified || p.Name != "Ann Example" || p.Picture != nil {
@@ -70,8 +74,8 @@ func TestGoogle(t *testing.T) {
 			t.Errorf("%s: with the new token %+v, %v", iss, again, err)
 		}
 	}
-	if d.links[[2]string{"https://accounts.google.com", "110169484474386276334"}] != "user1" || len(d.links) != 1 {
-		t.Errorf("the links are %v", d.links)
+	if u, err := d.User(t.Context(), user); err != nil || u.Email != "ann@example.com" || u.Display != "Ann Example" || len(u.Devices) != 1 {
+		t.Errorf("the user is %+v, %v", u, err)
 	}
 	for name, tt := range map[string]struct {
 		changes map[string]any
@@ -115,7 +119,7 @@ func TestGoogle(t *testing.T) {
 	c.Issuer = "other"
 	_, err = a.Verify(t.Context(), c)
 	refused(t, err)
-	d.suspended["user1"] = true
+	suspend(t, d, user)
 	login, err := a.Verify(t.Context(), idToken(t, idClaims(nil)))
 	if refused(t, err); login != nil {
 		t.Errorf("a suspended user gets %+v", login)
@@ -233,17 +237,21 @@ func TestCertificateAtSignIn(t *testing.T) {
 	if block, _ := pem.Decode(login.Key); block.Type != "RSA PRIVATE KEY" {
 		t.Errorf("the key is a %s", block.Type)
 	}
-	if len(d.certificates) != 1 || d.certificates[0].User != "user1" || d.certificates[0].Serial == "" {
-		t.Errorf("recorded is %+v", d.certificates)
+	user := login.Principal.User
+	recorded := certificates(t, d)
+	if len(recorded) != 1 || recorded[0].User != user || recorded[0].Serial == "" {
+		t.Fatalf("recorded is %+v", recorded)
 	}
 	with, err := a.Verify(t.Context(), account.Credential{Kind: account.Certificate, Certificate: pair.Certificate[0]})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, r := with.Principal, d.certificates[0]; p.User != "user1" || p.Device != r.Serial || p.Credential != "cert:"+r.Serial || !p.Expires.Equal(r.Expires) {
+	if p, r := with.Principal, recorded[0]; p.User != user || p.Device != r.Serial || p.Credential != "cert:"+r.Serial || !p.Expires.Equal(r.Expires) {
 		t.Errorf("the principal is %+v, of %+v", p, r)
 	}
-	d.revoked["cert:"+d.certificates[0].Serial] = true
+	if err := d.RevokeCertificate(t.Context(), recorded[0].Serial); err != nil {
+		t.Fatal(err)
+	}
 	_, err = a.Verify(t.Context(), account.Credential{Kind: account.Certificate, Certificate: pair.Certificate[0]})
 	refused(t, err)
 

@@ -124,7 +124,7 @@ func TestTokenAttacks(t *testing.T) {
 		"device a number":             {claim("device", 7), "device"},
 		"a bad grant":                 {claim("grants", []string{"publish:/a", "fly:/b"}), "grant"},
 		"grants an object":            {claim("grants", map[string]int{}), "grants"},
-		"too many grants":             {claim("grants", strings.Repeat("publish:/a ", 65)), "grants"},
+		"too many grants":             {claim("grants", strings.Repeat("publish:/a ", 129)), "grants"},
 		"jti with a line break":       {claim("jti", "a\nb"), "jti"},
 		"jti long":                    {claim("jti", strings.Repeat("a", 129)), "jti"},
 		"crit":                        {hs(`{"alg":"HS256","kid":"hs","crit":["exp"],"exp":1}`, says(nil)), "crit"},
@@ -310,7 +310,9 @@ func TestRevokedTokens(t *testing.T) {
 	if _, err := a.Verify(t.Context(), token(text)); err != nil {
 		t.Fatal(err)
 	}
-	d.revoked["jwt:t1"] = true
+	if err := d.RevokeToken(t.Context(), "t1", start().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	_, err := a.Verify(t.Context(), token(text))
 	refused(t, err)
 	if e, ok := errors.AsType[*auth.Error](err); ok && e.User != "ann" {
@@ -321,7 +323,10 @@ func TestRevokedTokens(t *testing.T) {
 // TestOtherCredentials: names in open mode only, and API keys.
 func TestOtherCredentials(t *testing.T) {
 	d := newDirectory(t)
-	d.keys["secret"] = &account.Principal{Identity: parley.Identity{User: "backend"}, Credential: "key:1"}
+	_, secret, err := d.CreateKey(t.Context(), account.Key{User: "backend"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, open := range []bool{false, true} {
 		a := newAuth(t, auth.Config{Directory: d, Open: open})
 		login, err := a.Verify(t.Context(), account.Credential{Kind: account.Claim, User: "Ann", Device: "d"})
@@ -330,12 +335,12 @@ func TestOtherCredentials(t *testing.T) {
 		} else if err != nil || login.Principal.User != "ann" || !login.Principal.Open {
 			t.Errorf("a claim in open mode: %+v, %v", login, err)
 		}
-		login, err = a.Verify(t.Context(), account.Credential{Kind: account.APIKey, Secret: "secret", Device: "host1"})
+		login, err = a.Verify(t.Context(), account.Credential{Kind: account.APIKey, Secret: secret, Device: "host1"})
 		if err != nil || login.Principal.User != "backend" || login.Principal.Device != "host1" || login.Principal.Open {
 			t.Errorf("a key: %+v, %v", login, err)
 		}
-		if d.keys["secret"].Device != "" {
-			t.Error("the directory's principal was changed")
+		if login, err = a.Verify(t.Context(), account.Credential{Kind: account.APIKey, Secret: secret}); err != nil || login.Principal.Device != "" {
+			t.Errorf("the key without a device: %+v, %v", login, err)
 		}
 		for name, c := range map[string]account.Credential{
 			"a wrong key": {Kind: account.APIKey, Secret: "x"}, "a huge key": {Kind: account.APIKey, Secret: strings.Repeat("x", 1<<20)},
@@ -412,7 +417,7 @@ func TestIssue(t *testing.T) {
 		}
 		want := &account.Principal{
 			Identity: parley.Identity{User: "ann", Device: "Phone"}, Grants: []account.Grant{grant},
-			Issued: login.Principal.Issued, Expires: login.Principal.Expires, Credential: "jwt:" + made.ID,
+			Issued: login.Principal.Issued, Expires: login.Principal.Expires, Credential: "jwt:" + made.ID, Rev: login.Principal.Rev,
 		}
 		if !reflect.DeepEqual(login.Principal, want) || !want.Expires.Equal(start().Add(time.Hour)) || len(made.ID) != 32 {
 			t.Errorf("%s: the principal is %+v", name, login.Principal)
@@ -429,7 +434,7 @@ func TestIssue(t *testing.T) {
 			"device":   issue(a, "ann", "a b", time.Hour, nil),
 			"no time":  issue(a, "ann", "", 0, nil),
 			"too long": issue(a, "ann", "", 1<<62, nil),
-			"grants":   issue(a, "ann", "", time.Hour, make([]account.Grant, 100)),
+			"grants":   issue(a, "ann", "", time.Hour, make([]account.Grant, 200)),
 			"a grant":  issue(a, "ann", "", time.Hour, []account.Grant{{}}),
 		} {
 			if !errors.Is(err, parley.ErrInvalid) {

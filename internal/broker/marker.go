@@ -39,21 +39,6 @@ func (b *Broker) marker(ctx context.Context, user string) (parley.Seq, uint64, e
 	return kept.Read, record.Rev, nil
 }
 
-// forgetMarker drops what is kept of a user's reading.
-func (b *Broker) forgetMarker(ctx context.Context, user string) error {
-	if b.cfg.KV == nil {
-		return nil
-	}
-	record, err := b.cfg.KV.Get(ctx, inboxKeys+user)
-	if err == nil {
-		err = b.cfg.KV.Delete(ctx, record.Key, record.Rev)
-	}
-	if errors.Is(err, parley.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
 // opensInbox reports whether the subscription follows a whole inbox.
 func (r *Subscribe) opensInbox() bool {
 	owner, peer := r.Topic.Inbox()
