@@ -215,7 +215,7 @@ func TestEndOfReplay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quiet, servertest.Dir(t.TempDir()))
 	voice := w.rpc(t, w.key(t, "voice", []string{"publish:/a"}, "").Secret)
-	const messages, size = 3_000, 16 << 10 // more than sockets hold
+	const messages, size = 1_000, 16 << 10 // more than sockets hold
 	body := strings.Repeat("x", size)
 	for i := range messages / 50 {
 		var batch []string

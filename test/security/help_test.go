@@ -145,7 +145,7 @@ func (w *world) dial(t testing.TB, path, secret string) (*wire.WebSocket, error)
 		return nil, err
 	}
 	t.Cleanup(func() { _ = c.Close(wire.CloseNormal, "") })
-	stop := time.AfterFunc(3*patience, func() { _ = c.Close(wire.CloseNormal, "test took too long") })
+	stop := time.AfterFunc(9*patience, func() { _ = c.Close(wire.CloseNormal, "test took too long") })
 	t.Cleanup(func() { stop.Stop() })
 	return c, nil
 }
