@@ -53,6 +53,7 @@ func TestNarrow(t *testing.T) {
 		"fragments":     append(clientFrame(opText, make([]byte, narrow)), clientFrame(fin|opMore, []byte("x"))...),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := serve(t, cfg(), always).dial(t)
 			c.send(t, sent)
 			c.expect(t, closed(wire.CloseTooBig, "message too big"))

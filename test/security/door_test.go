@@ -22,7 +22,9 @@ func TestBeforeAuthentication(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	good := w.key(t, "ann", []string{"all:/a"}, "").Secret
-	auth := func(secret string) string { return `{"jsonrpc":"2.0","id":1,"method":"auth","params":{"api_key":"` + secret + `"}}` }
+	auth := func(secret string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"auth","params":{"api_key":"` + secret + `"}}`
+	}
 	const (
 		hello   = `{"jsonrpc":"2.0","id":0,"method":"hello","params":{"version":1}}`
 		publish = `{"jsonrpc":"2.0","id":2,"method":"publish","params":{"topic":"/a","text":"before"}}`
@@ -71,7 +73,7 @@ func TestBeforeAuthentication(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() { // when all of these are over
-		if got := w.ask(t, "GET", "/v1/count/a", good, ""); !strings.Contains(got.body, `"count":0`) {
+		if got := w.ask(t, "GET /v1/count/a", good, ""); !strings.Contains(got.body, `"count":0`) {
 			t.Errorf("something was stored: %s", got.body)
 		}
 	})
@@ -137,7 +139,7 @@ func linger(host, path, drip string) (time.Duration, error) {
 	_ = c.SetDeadline(time.Now().Add(2 * patience))
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host)
 	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, nil)
+	resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is the body
 	if err != nil {
 		return 0, err
 	}
@@ -182,7 +184,7 @@ func TestNoCompressionForStrangers(t *testing.T) {
 	w := newWorld(t, func(c *server.Config) { c.HTTP.Compression = true })
 	good := w.key(t, "ann", nil, "").Secret
 	for secret, want := range map[string]bool{"": false, good: true} {
-		got := w.ask(t, "GET", "/v1/rpc", secret, "", "Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13",
+		got := w.ask(t, "GET /v1/rpc", secret, "", "Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13",
 			"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions", "permessage-deflate")
 		if agreed := got.header.Get("Sec-WebSocket-Extensions") != ""; got.status != 101 || agreed != want {
 			t.Errorf("with a credential: %t: %d, %v", want, got.status, got.header)

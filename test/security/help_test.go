@@ -14,7 +14,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/wire"
 	"github.com/parley-im/parley/server"
 	"github.com/parley-im/parley/server/servertest"
@@ -67,9 +66,11 @@ type answer struct {
 	body   string
 }
 
-// ask makes one HTTP request, with a Bearer credential unless secret is empty.
-func (w *world) ask(t testing.TB, method, path, secret, body string, headers ...string) answer {
+// ask makes one HTTP request, a method and a path, with a Bearer credential unless
+// secret is empty.
+func (w *world) ask(t testing.TB, what, secret, body string, headers ...string) answer {
 	t.Helper()
+	method, path, _ := strings.Cut(what, " ")
 	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, w.URL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func (w *world) key(t testing.TB, user string, grants []string, more string) key
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := w.ask(t, "POST", "/v1/keys", "", `{"user":"`+user+`","grants":`+string(list)+more+`}`)
+	got := w.ask(t, "POST /v1/keys", "", `{"user":"`+user+`","grants":`+string(list)+more+`}`)
 	var made struct {
 		Key    string `json:"key"`
 		Secret string `json:"secret"`
@@ -127,20 +128,15 @@ type rpc struct {
 	t    testing.TB
 	conn *wire.WebSocket
 	next int
-	// told are the frames that no answer was expected in.
-	told [][]byte
 	rest [][]byte
 }
 
 // dial connects; the secret, unless it is empty, is shown at the handshake.
-func (w *world) dial(t testing.TB, path, secret string, headers ...string) (*wire.WebSocket, error) {
+func (w *world) dial(t testing.TB, path, secret string) (*wire.WebSocket, error) {
 	t.Helper()
 	h := http.Header{}
 	if secret != "" {
 		h.Set("Authorization", "Bearer "+secret)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		h.Add(headers[i], headers[i+1])
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -149,7 +145,7 @@ func (w *world) dial(t testing.TB, path, secret string, headers ...string) (*wir
 		return nil, err
 	}
 	t.Cleanup(func() { _ = c.Close(wire.CloseNormal, "") })
-	stop := time.AfterFunc(3*patience, func() { _ = c.Close(wire.CloseNormal, "test took too long") })
+	stop := time.AfterFunc(9*patience, func() { _ = c.Close(wire.CloseNormal, "test took too long") })
 	t.Cleanup(func() { stop.Stop() })
 	return c, nil
 }
@@ -164,7 +160,9 @@ func (w *world) rpc(t testing.TB, secret string) *rpc {
 }
 
 // say sends one frame of text.
-func (c *rpc) say(text string) error { return c.conn.Write(c.conn.AppendFrame(nil, true, []byte(text))) }
+func (c *rpc) say(text string) error {
+	return c.conn.Write(c.conn.AppendFrame(nil, true, []byte(text)))
+}
 
 // message is a JSON-RPC message.
 type message struct {
@@ -199,7 +197,7 @@ func (c *rpc) read() ([]byte, error) {
 	return p, nil
 }
 
-// call asks and waits for the answer; events meanwhile are kept in told.
+// call asks and waits for the answer; events meanwhile are forgotten.
 func (c *rpc) call(method, params string) (message, error) {
 	c.t.Helper()
 	c.next++
@@ -223,7 +221,6 @@ func (c *rpc) call(method, params string) (message, error) {
 		if m.ID != nil && *m.ID == id {
 			return m, nil
 		}
-		c.told = append(c.told, p)
 	}
 }
 
@@ -252,20 +249,6 @@ func (c *rpc) expectClose() (code uint16, told string) {
 		}
 		return closed.Code, b.String()
 	}
-}
-
-// grantsOf parses grants for the model.
-func grantsOf(t testing.TB, grants []string) []account.Grant {
-	t.Helper()
-	var all []account.Grant
-	for _, g := range grants {
-		parsed, err := account.ParseGrant(g)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, parsed)
-	}
-	return all
 }
 
 // quiet keeps the log from being a test's bottleneck.

@@ -78,7 +78,10 @@ func covers(pattern string, topic []string, user string) bool {
 		return false
 	}
 	for i, w := range want {
-		if w != "*" && !(w == "{user}" && topic[i] == user) && !(w != "{user}" && w == topic[i]) {
+		if w == "{user}" {
+			w = user
+		}
+		if w != "*" && w != topic[i] {
 			return false
 		}
 	}
@@ -146,7 +149,7 @@ func native(method, operation string, params func(topic string) string) way {
 
 func rest(method, operation, path string) way {
 	return way{"rest", operation, func(t *testing.T, w *world, secret string, _ role, topic string) verdict {
-		return ofStatus(w.ask(t, method, path+(&url.URL{Path: topic}).EscapedPath(), secret, "").status)
+		return ofStatus(w.ask(t, method+" "+path+(&url.URL{Path: topic}).EscapedPath(), secret, "").status)
 	}}
 }
 
@@ -171,13 +174,13 @@ func ways() []way {
 		rest("GET", "history", "/v1/topics"),
 		rest("HEAD", "subscribe", "/v1/subscribe"),
 		{"rest", "publish", func(t *testing.T, w *world, secret string, _ role, topic string) verdict {
-			return ofStatus(w.ask(t, "POST", "/v1/messages", secret, `{"messages":[{"topic":`+quote(topic)+`}]}`).status)
+			return ofStatus(w.ask(t, "POST /v1/messages", secret, `{"messages":[{"topic":`+quote(topic)+`}]}`).status)
 		}},
 		{"gobbler http", "publish", func(t *testing.T, w *world, secret string, r role, topic string) verdict {
-			return ofStatus(w.ask(t, "POST", "/api/message"+(&url.URL{Path: topic}).EscapedPath()+"?userId="+r.user, secret, "x").status)
+			return ofStatus(w.ask(t, "POST /api/message"+(&url.URL{Path: topic}).EscapedPath()+"?userId="+r.user, secret, "x").status)
 		}},
 		{"gobbler http", "presence", func(t *testing.T, w *world, secret string, _ role, topic string) verdict {
-			return ofStatus(w.ask(t, "GET", "/api/subscribers"+(&url.URL{Path: topic}).EscapedPath(), secret, "").status)
+			return ofStatus(w.ask(t, "GET /api/subscribers"+(&url.URL{Path: topic}).EscapedPath(), secret, "").status)
 		}},
 		gobbler("publish", "> %", "#send"),
 		gobbler("subscribe", "+ %", "#subscribed-to "),
@@ -261,7 +264,7 @@ func TestMatrix(t *testing.T) {
 	writer := w.key(t, "writer", []string{"all:/*"}, "")
 	for _, topic := range topics() { // so that there is something to be refused
 		if !strings.HasPrefix(topic, "/$") {
-			if got := w.ask(t, "POST", "/v1/messages"+(&url.URL{Path: topic}).EscapedPath(), writer.Secret, "secret of "+topic); got.status != http.StatusCreated {
+			if got := w.ask(t, "POST /v1/messages"+(&url.URL{Path: topic}).EscapedPath(), writer.Secret, "secret of "+topic); got.status != http.StatusCreated {
 				t.Fatalf("a publish to %s is answered %d %s", topic, got.status, got.body)
 			}
 		}
@@ -337,7 +340,7 @@ func TestOperators(t *testing.T) {
 		"DELETE /v1/topics/a", "POST /admin/toggles", "GET /v1/users/ann",
 	} {
 		method, path, _ := strings.Cut(route, " ")
-		if got := w.ask(t, method, path, operator, "", proxied...); got.status == 401 || got.status == 403 {
+		if got := w.ask(t, method+" "+path, operator, "", proxied...); got.status == 401 || got.status == 403 {
 			t.Errorf("an operator's %s is answered %d %s", route, got.status, got.body)
 		}
 		for i, secret := range others {
@@ -345,7 +348,7 @@ func TestOperators(t *testing.T) {
 			if secret == "" {
 				want = http.StatusUnauthorized
 			}
-			if got := w.ask(t, method, path, secret, "", proxied...); got.status != want {
+			if got := w.ask(t, method+" "+path, secret, "", proxied...); got.status != want {
 				t.Errorf("%s of other %d is answered %d %s, want %d", route, i, got.status, got.body, want)
 			}
 		}

@@ -43,18 +43,18 @@ func TestNoCredentialIsShown(t *testing.T) {
 		for _, secret := range secrets {
 			for _, query := range []string{"?access_token=" + secret, "?a=b&%61ccess_token=" + secret + "&access_token=" + secret, "?access_token=" + secret + "%zz"} {
 				for _, headers := range [][]string{nil, upgrade} {
-					got := w.ask(t, "GET", path+query, "", "", headers...)
+					got := w.ask(t, "GET "+path+query, "", "", headers...)
 					head := new(strings.Builder)
 					_ = got.header.Write(head)
 					check("the answer to "+path, got.body+head.String())
 				}
 			}
-			got := w.ask(t, "POST", path, secret, "x")
+			got := w.ask(t, "POST "+path, secret, "x")
 			check("the answer to POST "+path, got.body)
 		}
 	}
 	for _, path := range []string{"/admin/metrics", "/admin/metrics-old", "/admin/router", "/debug/vars", "/admin/debug/pprof/goroutine?debug=2", "/admin/debug/pprof/heap?debug=1", "/v1/keys", "/v1/users/ann"} {
-		got := w.ask(t, "GET", path, "", "")
+		got := w.ask(t, "GET "+path, "", "")
 		if got.status != http.StatusOK {
 			t.Errorf("%s is answered %d", path, got.status)
 		}
@@ -108,11 +108,11 @@ func TestKeysAreRandom(t *testing.T) {
 			changed[i] -= 2
 		}
 		// Any route tells: a good key gets 403, or 200.
-		if got := w.ask(t, "GET", "/v1/messages/a", string(changed), ""); got.status != http.StatusUnauthorized && i < len(s)-1 {
+		if got := w.ask(t, "GET /v1/messages/a", string(changed), ""); got.status != http.StatusUnauthorized && i < len(s)-1 {
 			t.Errorf("a key with its character %d changed is answered %d", i, got.status)
 		}
 	}
-	if got := w.ask(t, "GET", "/v1/messages/a", all[0], ""); got.status != http.StatusForbidden {
+	if got := w.ask(t, "GET /v1/messages/a", all[0], ""); got.status != http.StatusForbidden {
 		t.Errorf("the key itself is answered %d", got.status)
 	}
 }
@@ -135,9 +135,9 @@ func TestLogLines(t *testing.T) {
 	for _, text := range []string{"\r\n{\"level\":\"INFO\",\"msg\":\"forged\"}", "\u2028forged", "\x1b[31mforged", "\x00forged"} {
 		_, _ = c.call("publish", `{"topic":`+quote("/b/"+text)+`,"text":"x"}`)
 		_, _ = c.call("msg.send", `{"to":`+quote("bob"+text)+`,"text":"x"}`)
-		w.ask(t, "POST", "/api/message/a?userId=bob%0d%0aforged%0a", key, "x")
-		w.ask(t, "GET", "/v1/messages/b%0d%0aforged", key, "")
-		w.ask(t, "GET", "/stream/user/bob%0aforged", key, "")
+		w.ask(t, "POST /api/message/a?userId=bob%0d%0aforged%0a", key, "x")
+		w.ask(t, "GET /v1/messages/b%0d%0aforged", key, "")
+		w.ask(t, "GET /stream/user/bob%0aforged", key, "")
 	}
 	w.Stop()
 	for line := range strings.Lines(w.log.String()) {
@@ -155,7 +155,7 @@ func TestFloodOfFailures(t *testing.T) {
 	w := newWorld(t, func(c *server.Config) { c.Access.Rates = nil })
 	const flood = 300
 	for range flood {
-		if got := w.ask(t, "GET", "/v1/messages/a", "parley_wrong", ""); got.status != http.StatusUnauthorized {
+		if got := w.ask(t, "GET /v1/messages/a", "parley_wrong", ""); got.status != http.StatusUnauthorized {
 			t.Fatalf("answered %d", got.status)
 		}
 	}
@@ -165,7 +165,7 @@ func TestFloodOfFailures(t *testing.T) {
 			t.Fatalf("%+v, %v", m.Error, err)
 		}
 	}
-	metrics := w.ask(t, "GET", "/admin/metrics", "", "").body
+	metrics := w.ask(t, "GET /admin/metrics", "", "").body
 	for _, want := range []string{`parley_audit_events_total{kind="failure"} 300`, `parley_audit_events_total{kind="denial"} 300`, `parley_audit_events_total{kind="admin"} 1`} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("the metrics lack %s", want)
@@ -195,15 +195,15 @@ func TestRateOfFailures(t *testing.T) {
 	})
 	good := w.key(t, "ann", []string{"all:/a"}, "").Secret
 	for i := range 3 {
-		if got := w.ask(t, "GET", "/v1/messages/a", good, ""); got.status != http.StatusOK {
+		if got := w.ask(t, "GET /v1/messages/a", good, ""); got.status != http.StatusOK {
 			t.Fatalf("a good key is answered %d", got.status)
 		}
-		if got := w.ask(t, "GET", "/v1/messages/a", "parley_wrong", ""); got.status != http.StatusUnauthorized {
+		if got := w.ask(t, "GET /v1/messages/a", "parley_wrong", ""); got.status != http.StatusUnauthorized {
 			t.Fatalf("wrong key %d is answered %d", i, got.status)
 		}
 	}
 	for _, path := range []string{"/v1/messages/a", "/v1/subscribe/a", "/api/subscribers/a"} {
-		if got := w.ask(t, "GET", path, good, ""); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
+		if got := w.ask(t, "GET "+path, good, ""); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
 			t.Errorf("%s is answered %d %v", path, got.status, got.header)
 		}
 	}

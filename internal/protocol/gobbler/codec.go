@@ -90,7 +90,8 @@ func (c *Codec) Encode(dst []byte, e broker.Event) []byte {
 		return c.appendFailed(dst, e)
 	case *broker.Ended:
 		return c.appendFailed(dst, &broker.Failed{Ref: string(e.Sub.Topic), Err: e.Err})
-	case *broker.Subscribed, *broker.History, *broker.Counted, *broker.Pong, *broker.Bye:
+	case *broker.Subscribed, *broker.History, *broker.Counted, *broker.Pong, *broker.Bye,
+		*broker.Authenticated, *broker.Sent, *broker.Deliveries, *broker.Acked, *broker.ReadMarker, *broker.Sessions, *broker.Echo:
 		// A client of this protocol asks for none of the answers, learns that
 		// it is subscribed from Live, and takes the close frame for a goodbye.
 	}
