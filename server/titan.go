@@ -48,8 +48,11 @@ func (c *Config) titanFaults(add func(key, problem string)) {
 	t := &c.Titan
 	if t.Test {
 		for _, l := range []struct{ key, at string }{
-			{"http", c.HTTP.Listen}, {"https", c.HTTP.TLS.Listen}, {"admin-listen", c.HTTP.Admin},
-			{"titan-test-listen", t.TestListen}, {"devastator-listen", t.Devastator},
+			{"http", c.HTTP.Listen},
+			{"https", c.HTTP.TLS.Listen},
+			{"admin-listen", c.HTTP.Admin},
+			{"titan-test-listen", t.TestListen},
+			{"devastator-listen", t.Devastator},
 		} {
 			if l.at != "" && !loopback(l.at) {
 				add(l.key, quote(l.at)+" is wider than loopback, and --titan-test lets anybody be any user; allowed: one of the two")

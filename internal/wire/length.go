@@ -106,7 +106,7 @@ func (l *Length) Name() string {
 // AppendFrame appends one frame to dst. Any goroutines may call it.
 func (l *Length) AppendFrame(dst []byte, _ bool, payload []byte) []byte {
 	var head [lengthBytes]byte
-	l.order.PutUint32(head[:], uint32(len(payload))) //nolint:gosec // nobody tells 4 GiB at once
+	l.order.PutUint32(head[:], uint32(len(payload))) // nobody tells 4 GiB at once
 	return append(append(dst, head[:]...), payload...)
 }
 

@@ -49,7 +49,7 @@ func readLength(t testing.TB, sent []byte, cfg wire.LengthConfig, slowly bool) (
 		_ = theirs.Close()
 	})
 	defer ours.Close()
-	var conn net.Conn = ours
+	conn := ours
 	if slowly {
 		conn = oneByte{ours, iotest.OneByteReader(ours)}
 	}
@@ -220,7 +220,7 @@ func TestLengthOverTLS(t *testing.T) {
 					return
 				}
 				defer raw.Close()
-				c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the test's own peer
+				c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true}) // a certificate for itself
 				_, _ = c.Write(test.sent)
 				answer := make([]byte, len(lengthFrame("bye")))
 				if _, err := io.ReadFull(c, answer); err != nil || !bytes.Equal(answer, lengthFrame("bye")) {

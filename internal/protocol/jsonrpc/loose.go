@@ -176,11 +176,9 @@ func (m *Message) set(at looseMember, value []byte) {
 			m.check("id must be a string or a number of at most " + strconv.Itoa(maxLooseID) + " bytes")
 		}
 	case looseMethod:
-		switch kind {
-		case '"':
+		if kind == '"' {
 			m.Method = text(value)
-		case 'n':
-		default:
+		} else if kind != 'n' {
 			m.check("method must be a string")
 		}
 	case looseParams:

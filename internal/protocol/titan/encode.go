@@ -26,13 +26,11 @@ const (
 
 // Last reports whether there is nothing more to say after e.
 func (c *Codec) Last(e broker.Event) bool {
-	switch e := e.(type) {
-	case *broker.Failed:
-		return parseRef(e.Ref).ends()
-	case *broker.Ended:
-		return true // without its inbox a client would wait for ever
+	if failed, ok := e.(*broker.Failed); ok {
+		return parseRef(failed.Ref).ends()
 	}
-	return false
+	_, ok := e.(*broker.Ended)
+	return ok // without its inbox a client would wait for ever
 }
 
 // Encode appends the frames that tell e to dst; nothing for what this protocol
@@ -66,9 +64,13 @@ func (c *Codec) Encode(dst []byte, e broker.Event) []byte {
 		owner, _ := e.Sub.Topic.Inbox()
 		c.mine.Store(&mailbox{c.terms.IDs.inbox(owner), e.Sub.ID, owner})
 		return dst
-	default:
-		return dst
+	case *broker.Welcome, *broker.Published, *broker.ReplayStart, *broker.Messages, *broker.ReplayEnd, *broker.Live, *broker.Gap, *broker.Reset,
+		*broker.Ended, *broker.Unsubscribed, *broker.History, *broker.Counted, *broker.Pong, *broker.Acked, *broker.ReadMarker, *broker.Sessions,
+		*broker.Bye:
+		// A client of this protocol asks for none of them, and takes the close frame
+		// for a goodbye.
 	}
+	return dst
 }
 
 // failure is why not all of s was stored, or nil.
