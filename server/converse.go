@@ -225,14 +225,15 @@ func (s *Server) survive(ctx context.Context, instead func()) {
 // closeReason names why a conversation ended, for the metrics.
 func closeReason(err error) string {
 	if ended, ok := errors.AsType[*protocol.ByeError](err); ok {
-		switch ended.Bye.Code {
-		case broker.ByeShutdown:
+		code := ended.Bye.Code
+		if code == broker.ByeShutdown {
 			return "shutdown"
-		case broker.ByeIdle:
+		}
+		if code == broker.ByeIdle {
 			return "idle"
-		case broker.ByeSlow:
+		}
+		if code == broker.ByeSlow {
 			return "slow"
-		default:
 		}
 		return "goodbye"
 	}

@@ -18,12 +18,12 @@ import (
 // window is one browser window with the Texto page, as wide as a phone.
 type window struct {
 	t   *testing.T
-	ctx context.Context
+	ctx func() context.Context
 }
 
 func (w *window) do(actions ...chromedp.Action[chromedp.Void]) {
 	w.t.Helper()
-	if err := chromedp.Do(w.ctx, actions...); err != nil {
+	if err := chromedp.Do(w.ctx(), actions...); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -31,7 +31,7 @@ func (w *window) do(actions ...chromedp.Action[chromedp.Void]) {
 // text is what an element shows.
 func (w *window) text(selector string) string {
 	w.t.Helper()
-	return look[string](w.ctx, w.t, `document.querySelector("`+selector+`").textContent`)
+	return look[string](w.ctx(), w.t, `document.querySelector("`+selector+`").textContent`)
 }
 
 // is waits until an element shows something.
@@ -54,7 +54,7 @@ func (w *window) id() string {
 // send fills the form and sends it by the keyboard.
 func (w *window) send(to, text string) {
 	w.t.Helper()
-	look[string](w.ctx, w.t, fmt.Sprintf(`document.querySelector("#to").value = %q, document.querySelector("#text").value = %q`, to, text))
+	look[string](w.ctx(), w.t, fmt.Sprintf(`document.querySelector("#to").value = %q, document.querySelector("#text").value = %q`, to, text))
 	w.do(chromedp.Focus("#text"), chromedp.KeyEvent(kb.Enter))
 }
 
@@ -79,7 +79,7 @@ func TestTextoPage(t *testing.T) {
 	s := servertest.Start(t, listen)
 	other, cancel := chromedp.NewContext(ctx)
 	defer cancel()
-	ann, bob := &window{t, ctx}, &window{t, other}
+	ann, bob := &window{t, func() context.Context { return ctx }}, &window{t, func() context.Context { return other }}
 	for _, w := range []*window{ann, bob} {
 		w.do(chromedp.EmulateViewport(360, 740), chromedp.Navigate(s.URL+"/texto"))
 		w.is("#state", contains("Connected."))
@@ -122,13 +122,13 @@ func TestTextoPage(t *testing.T) {
 	// The server restarts.
 	was := ann.id()
 	for _, w := range []*window{ann, bob} { // what is shown for a moment only counts as well
-		look[bool](w.ctx, t, `window.states = "", new MutationObserver(() => { states += document.querySelector("#state").textContent + "\n" })
+		look[bool](w.ctx(), t, `window.states = "", new MutationObserver(() => { states += document.querySelector("#state").textContent + "\n" })
 			.observe(document.querySelector("#state"), {childList: true, characterData: true, subtree: true}), true`)
 	}
 	s.Stop()
 	for _, w := range []*window{ann, bob} {
 		eventually(t, "the window says that the server restarts", func() bool {
-			return strings.Contains(look[string](w.ctx, t, "states"), "The server restarts. Connecting again…")
+			return strings.Contains(look[string](w.ctx(), t, "states"), "The server restarts. Connecting again…")
 		})
 	}
 	servertest.Start(t, listen)
