@@ -430,7 +430,7 @@ func TestInboxIsShownOnceHoweverOftenItIsCut(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for i := range 6 {
-		cut := cutAfter(func() int { return 5 + r.IntN(30) })
+		cut := cutAfter(func() int { return 7 + r.IntN(30) })
 		correspond(t, cut.under(client.DialWebSocket, i%2 == 0), s.RPC, fmt.Sprintf("r%d-", i), 30)
 	}
 }

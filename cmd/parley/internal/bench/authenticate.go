@@ -2,11 +2,8 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/parley-im/parley/internal/wire"
 )
 
 // Authenticate measures how many clients per second can connect and say who they
@@ -14,6 +11,18 @@ import (
 // time.
 func Authenticate(ctx context.Context, cfg Config) (Report, error) {
 	return run(ctx, cfg, authenticate)
+}
+
+// visit connects, authenticates and leaves.
+func (l *load) visit(ctx context.Context, auth []byte) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // closes the connection
+	if _, err := l.dialUser(ctx, auth); err != nil {
+		return err
+	}
+	l.totals.connected.Add(-1)
+	l.totals.delivered.Add(1)
+	return nil
 }
 
 // tokensAhead is how many tokens each publisher has before the load begins. Their
@@ -40,16 +49,10 @@ func authenticate(ctx context.Context, l *load) (Report, error) {
 			if began >= cfg.Duration.Microseconds() {
 				return nil
 			}
-			conn, err := l.dialUser(ctx, shown[i][n%tokensAhead])
-			if err != nil {
+			if err := l.visit(ctx, shown[i][n%tokensAhead]); err != nil {
 				return fmt.Errorf("after %d connections: %w", n, err)
 			}
 			latencies[i].add(start.now() - began)
-			if err := errors.Join(conn.Close(wire.CloseNormal, "")); err != nil && ctx.Err() == nil {
-				return err
-			}
-			l.totals.connected.Add(-1)
-			l.totals.delivered.Add(1)
 		}
 		return ctx.Err()
 	})

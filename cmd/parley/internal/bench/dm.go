@@ -155,18 +155,19 @@ func (c *receiver) open(inFlight int) error {
 	if inFlight > 0 {
 		request += `"max_in_flight":` + strconv.Itoa(inFlight)
 	}
-	answer, err := ask(c.conn, []byte(request+`}}`), `"open"`)
-	if err != nil {
+	if err := c.conn.Write(c.conn.AppendFrame(nil, true, []byte(request+`}}`))); err != nil {
 		return err
 	}
-	c.sub, _ = number(answer, `"sub":`, 0)
 	for live := false; !live || c.told < c.asked; {
 		frames, err := c.conn.Read()
 		if err != nil {
 			return err
 		}
 		for _, f := range frames {
-			if bytes.HasPrefix(f.Payload, []byte(`{"jsonrpc":"2.0","method":"live"`)) {
+			switch {
+			case bytes.HasPrefix(f.Payload, []byte(`{"jsonrpc":"2.0","id":"open","result":`)):
+				c.sub, _ = number(f.Payload, `"sub":`, 0)
+			case bytes.HasPrefix(f.Payload, []byte(`{"jsonrpc":"2.0","method":"live"`)):
 				live = true
 			}
 			if err := c.take(f.Payload, 0); err != nil {

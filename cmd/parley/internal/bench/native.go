@@ -80,6 +80,7 @@ func (l *load) dialUser(ctx context.Context, auth []byte) (wire.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	context.AfterFunc(ctx, func() { _ = conn.Close(wire.CloseGoingAway, "") })
 	if _, err := ask(conn, auth, `"auth"`); err != nil {
 		return nil, errors.Join(err, conn.Close(wire.CloseNormal, ""))
 	}

@@ -22,7 +22,7 @@ func Storm(ctx context.Context, cfg Config) (Report, error) {
 
 func storm(ctx context.Context, l *load) (Report, error) {
 	cfg := &l.cfg
-	devices := make([]*device, cfg.Connections)
+	devices, before := make([]*device, cfg.Connections), inspect(ctx, cfg.URL)
 	err := each(ctx, len(devices), connects, func(_ context.Context, i int) (err error) {
 		devices[i], err = l.device(i)
 		if err == nil {
@@ -34,7 +34,6 @@ func storm(ctx context.Context, l *load) (Report, error) {
 		return nil, err
 	}
 	w := &weather{l: l, devices: devices}
-	before := inspect(ctx, cfg.URL)
 	// The sender and the weather are two more tasks beside the devices.
 	err = each(ctx, len(devices)+2, len(devices)+2, func(ctx context.Context, i int) error {
 		switch {
