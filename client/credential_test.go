@@ -119,26 +119,29 @@ func TestRefusedCredential(t *testing.T) {
 
 // A client whose device another one has taken over does not come back.
 func TestReplacedByGoodbye(t *testing.T) {
-	p := newPeer(t)
-	c, err := client.DialWith(t.Context(), "http://peer", client.Options{User: "ann", Device: "phone", Backoff: quick()}, p.dial)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	p.say("bye", map[string]any{"code": "replaced", "reason": "another session"})
-	p.cut()
-	for _, err := range c.Subscribe(t.Context(), "/a") {
-		if !errors.Is(err, parley.ErrConflict) {
-			t.Errorf("Subscribe = %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		c, err := client.DialWith(t.Context(), "http://peer", client.Options{User: "ann", Device: "phone", Backoff: quick()}, p.dial)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if _, err := c.Publish(t.Context(), parley.Message{Topic: "/a"}); !errors.Is(err, parley.ErrConflict) {
-		t.Errorf("Publish = %v", err)
-	}
-	p.set(func() {
-		if len(p.dials) != 1 {
-			t.Errorf("%d connections", len(p.dials))
+		defer c.Close()
+		p.say("bye", map[string]any{"code": "replaced", "reason": "another session"})
+		synctest.Wait() // it was told
+		p.cut()
+		for _, err := range c.Subscribe(t.Context(), "/a") {
+			if !errors.Is(err, parley.ErrConflict) {
+				t.Errorf("Subscribe = %v", err)
+			}
 		}
+		if _, err := c.Publish(t.Context(), parley.Message{Topic: "/a"}); !errors.Is(err, parley.ErrConflict) {
+			t.Errorf("Publish = %v", err)
+		}
+		p.set(func() {
+			if len(p.dials) != 1 {
+				t.Errorf("%d connections", len(p.dials))
+			}
+		})
 	})
 }
 
