@@ -31,6 +31,8 @@ type peer struct {
 	conns   map[*peerConn]bool
 	dials   []time.Time
 	hellos  []string                              // the producers
+	tokens  []string                              // shown by auth
+	life    time.Duration                         // of a token; 0 is for ever
 	idle    int                                   // seconds, told in the hello
 	limits  map[string]int                        // told in the hello
 	down    bool                                  // refuse connections
@@ -249,6 +251,8 @@ func wireError(code int, kind, message string) map[string]any {
 type peerParams struct {
 	stored
 	Producer   string   `json:"producer"`
+	Token      string   `json:"token"`
+	Device     string   `json:"device"`
 	Messages   []stored `json:"messages"`
 	After      *int64   `json:"after"`
 	Before     int64    `json:"before"`
@@ -289,6 +293,13 @@ func (c *peerConn) request(payload []byte) {
 			return
 		}
 		c.answer(r.ID, map[string]any{"version": 1, "limits": p.limits, "promises": map[string]any{"idle_seconds": p.idle}})
+	case "auth":
+		p.tokens = append(p.tokens, r.Params.Token)
+		who := map[string]any{"user": "ann", "device": r.Params.Device}
+		if p.life > 0 {
+			who["expires"] = time.Now().Add(p.life)
+		}
+		c.answer(r.ID, who)
 	case "publish":
 		c.publish(r.ID, &r.Params)
 	case "subscribe":
