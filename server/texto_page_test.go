@@ -51,11 +51,12 @@ func (w *window) id() string {
 	return w.is("#me", regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString)
 }
 
-// send fills the form and sends it by the keyboard.
+// send fills the form and sends it, as pressing Enter does in the window that is
+// in front.
 func (w *window) send(to, text string) {
 	w.t.Helper()
-	look[string](w.ctx(), w.t, fmt.Sprintf(`document.querySelector("#to").value = %q, document.querySelector("#text").value = %q`, to, text))
-	w.do(chromedp.Focus("#text"), chromedp.KeyEvent(kb.Enter))
+	look[bool](w.ctx(), w.t, fmt.Sprintf(`document.querySelector("#error").textContent = "", document.querySelector("#to").value = %q, document.querySelector("#text").value = %q,
+		document.querySelector("#send").requestSubmit(document.querySelector("#submit")), true`, to, text))
 }
 
 func contains(part string) func(string) bool {
@@ -83,6 +84,7 @@ func TestTextoPage(t *testing.T) {
 	for _, w := range []*window{ann, bob} {
 		w.do(chromedp.EmulateViewport(360, 740), chromedp.Navigate(s.URL+"/texto"))
 		w.is("#state", contains("Connected."))
+		eventually(t, "the window is ready", func() bool { return !look[bool](w.ctx(), t, `document.querySelector("#submit").disabled`) })
 	}
 	if ann.id() == bob.id() {
 		t.Fatal("both windows are the same session")
@@ -105,7 +107,7 @@ func TestTextoPage(t *testing.T) {
 	}
 	ann.is("#messages", contains("You to "+bob.id()))
 	ann.is("#error", func(s string) bool { return s == "" })
-	bob.do(chromedp.Click("#messages li button"), chromedp.KeyEvent("hi back"+kb.Enter))
+	bob.do(chromedp.Click("#messages li button"), chromedp.KeyEvent("hi back"+kb.Enter)) // to where the button has led
 	ann.is("#messages", contains("hi back"))
 	if wide := look[bool](ctx, t, "document.documentElement.scrollWidth > innerWidth"); wide {
 		t.Error("the page is wider than a phone")
