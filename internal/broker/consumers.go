@@ -323,10 +323,8 @@ func (c *consumer) create(ctx context.Context, u *Subscription, m *member) error
 			return err
 		}
 	}
-	if c.mode == turns {
-		if err := c.broker.admitConsumer(ctx, c.id.Owner); err != nil {
-			return err
-		}
+	if err := c.broker.admitConsumer(ctx, c.id.Owner); err != nil {
+		return err
 	}
 	c.reset(cursor, c.broker.cfg.Clock.Now())
 	m.created = true
