@@ -323,10 +323,8 @@ func (c *consumer) create(ctx context.Context, u *Subscription, m *member) error
 			return err
 		}
 	}
-	if c.mode == turns {
-		if err := c.broker.admitConsumer(ctx, c.id.Owner); err != nil {
-			return err
-		}
+	if err := c.broker.admitConsumer(ctx, c.id.Owner); err != nil {
+		return err
 	}
 	c.reset(cursor, c.broker.cfg.Clock.Now())
 	m.created = true
@@ -390,10 +388,10 @@ func (c *consumer) reset(cursor parley.Seq, active time.Time) {
 	c.stale = true
 }
 
-// maxConsumers bounds the durable subscriptions of one owner.
+// maxConsumers bounds the devices and durable subscriptions of one owner.
 const maxConsumers = 1000
 
-// admitConsumer refuses an owner who has too many durable subscriptions.
+// admitConsumer refuses an owner who has too many of them.
 func (b *Broker) admitConsumer(ctx context.Context, owner string) error {
 	if b.cfg.KV == nil {
 		return nil
@@ -404,7 +402,7 @@ func (b *Broker) admitConsumer(ctx context.Context, owner string) error {
 			return err
 		}
 		if n++; n >= maxConsumers {
-			return fmt.Errorf("there are %d durable subscriptions already: %w", maxConsumers, parley.ErrUnavailable)
+			return fmt.Errorf("there are %d devices and durable subscriptions already: %w", maxConsumers, parley.ErrUnavailable)
 		}
 	}
 	return nil
