@@ -222,6 +222,7 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 	c.Protocol = at.protocol
 	c.Watch = s.watch(at)
 	visit := &visit{users: &s.access.users}
+	last := c.Principal
 	c.Authenticate = func(ctx context.Context, shown account.Credential) (*account.Login, error) {
 		login, err := s.authenticate(ctx, at, shown)
 		if err == nil {
@@ -230,9 +231,16 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 		if err != nil {
 			return nil, err
 		}
+		last = login.Principal
 		return login, nil
 	}
-	return visit.over, visit.as(c.Principal)
+	over := func() {
+		visit.over()
+		if !last.Open {
+			s.accounts.Left(last.Identity)
+		}
+	}
+	return over, visit.as(c.Principal)
 }
 
 // watch counts what a client does, and notes what it may not.

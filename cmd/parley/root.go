@@ -20,7 +20,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.AddCommand(newServe(), newConfig(), newPub(), newSub(), newHistory(), newSend(), newInbox(), newWhoAmI(), newTopic(),
-		newUser(), newDevice(), newGrant(), newToken(), newKey(), newCA(), newClient(), newHealth(), newBackup(),
+		newDurable(), newDead(), newUser(), newDevice(), newGrant(), newToken(), newKey(), newCA(), newClient(), newHealth(), newBackup(),
 		newRestore(), newDoctor(), newBench(), newCompletion(), newMan(), newVersion())
 	completeAll(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

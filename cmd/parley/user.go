@@ -134,6 +134,7 @@ type listing[T any] struct {
 	head                 string
 	row                  func(T) string
 	id                   func(T) string
+	once                 bool // there is one page only
 }
 
 // list prints all of l.
@@ -161,7 +162,7 @@ func list[T any](c *cobra.Command, l listing[T]) error {
 			}
 			tell(out, "%s", l.row(item))
 		}
-		if !more || len(items) == 0 {
+		if !more || len(items) == 0 || l.once {
 			return out.Flush()
 		}
 		query.Set("after", l.id(items[len(items)-1]))
