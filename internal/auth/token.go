@@ -154,13 +154,13 @@ func texts(members map[string]jsontext.Value, name string, most int) ([]string, 
 		return nil, nil
 	}
 	var all []string
-	switch value.Kind() {
-	case '"':
+	switch kind := value.Kind(); {
+	case kind == '"':
 		all = []string{""}
 		if json.Unmarshal(value, &all[0]) != nil {
 			return nil, refuse("the token's %s is no text", name)
 		}
-	case '[':
+	case kind == '[':
 		// null would be read as an empty text.
 		var values []jsontext.Value
 		if json.Unmarshal(value, &values) != nil || len(values) > most {
