@@ -259,13 +259,16 @@ func TestBadKeySets(t *testing.T) {
 		many[i] = good
 	}
 	for name, answer := range map[string]http.HandlerFunc{
-		"no JSON":          write("<html>"),
-		"nothing":          write(""),
-		"no keys":          set(),
-		"keys twice":       write(`{"keys":[],"keys":[]}`),
-		"too many":         set(many...),
-		"too large":        write(`{"keys":[` + strings.Repeat(" ", 300<<10) + `]}`),
-		"an error with it": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusInternalServerError); set(good)(w, r) },
+		"no JSON":    write("<html>"),
+		"nothing":    write(""),
+		"no keys":    set(),
+		"keys twice": write(`{"keys":[],"keys":[]}`),
+		"too many":   set(many...),
+		"too large":  write(`{"keys":[` + strings.Repeat(" ", 300<<10) + `]}`),
+		"an error with it": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			set(good)(w, r)
+		},
 		"elsewhere":        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
 		"for encryption":   set(changed("use", "enc")),
 		"another alg":      set(changed("alg", "ES384")),
