@@ -30,7 +30,7 @@ func hs256(secret, claims string) string {
 }
 
 // reply is what a server answers to who shows that, over TLS.
-func reply(t *testing.T, s *server.Server, c *tls.Config, method, path, bearer, body string) (int, string) {
+func reply(t *testing.T, s *server.Server, c *tls.Config, method, path, bearer, body string) (int, string) { //nolint:revive // a request has many parts
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}}
 	r, err := http.NewRequestWithContext(t.Context(), method, s.URL()+path, strings.NewReader(body))

@@ -130,7 +130,7 @@ func (s *Server) serveClients(ctx context.Context) error {
 	serving, ctx := errgroup.WithContext(ctx) // when one listener fails, both stop
 	if s.secure != nil {
 		serving.Go(func() error {
-			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.tlsConfig()), s.newHTTP(&s.policy, routes), share)
+			return s.serve(ctx, tls.NewListener(s.limited(s.secure), s.tlsConfig()), s.newHTTP(&s.policy, routes), share) //nolint:contextcheck // a handshake has a context of its own
 		})
 	}
 	if s.plain != nil {

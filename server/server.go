@@ -15,7 +15,6 @@ import (
 
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/audit"
-	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/backend/redis"
 	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
@@ -40,33 +39,29 @@ type Server struct {
 	cfg    Config
 	logger *slog.Logger
 	listeners
-	certificate *certificate // nil without TLS, or with ordered
-	ordered     *ordered     // nil without ACME
-	ca          *auth.CA     // nil without one
-	ids         *titan.IDs
-	// Of Titan's own listeners; nil without them.
-	testAuth, deviceAuth *auth.Authenticator
-	devastatorConfig     *tls.Config
-	clock                *clock.Clock
-	store                *store
-	broker               *broker.Broker
-	accounts             *account.Directory
-	issuer               *auth.Authenticator // nil where nobody is asked for a credential
-	arriving             *broker.Room        // for bodies of requests
-	api                  *httpapi.API
-	keeper               wire.Keeper
-	policy               policy
-	access               access
-	sessions             *sessions
-	talks                sync.WaitGroup // one for each conversation
-	count                counters
-	census               census
-	toggles              toggles
-	ready                atomic.Bool
-	profile              *profile // nil without one
-	live                 live
-	texto                *texto.Relay
-	redis                *redis.Client // nil without
+	certificate      *certificate // nil without TLS, or with ordered
+	ordered          *ordered     // nil without ACME
+	ids              *titan.IDs
+	devastatorConfig *tls.Config
+	clock            *clock.Clock
+	store            *store
+	broker           *broker.Broker
+	accounts         *account.Directory
+	arriving         *broker.Room // for bodies of requests
+	api              *httpapi.API
+	keeper           wire.Keeper
+	policy           policy
+	access           access
+	sessions         *sessions
+	talks            sync.WaitGroup // one for each conversation
+	count            counters
+	census           census
+	toggles          toggles
+	ready            atomic.Bool
+	profile          *profile // nil without one
+	live             live
+	texto            *texto.Relay
+	redis            *redis.Client // nil without
 }
 
 // New checks cfg, opens the store, and listens; clients that connect are served

@@ -8,7 +8,7 @@ tool (
 	golang.org/x/vuln/cmd/govulncheck
 )
 
-require github.com/golangci/golangci-lint/v2 v2.15.0
+require github.com/golangci/golangci-lint/v2 v2.15.0 // indirect
 
 require (
 	4d63.com/gocheckcompilerdirectives v1.4.0 // indirect

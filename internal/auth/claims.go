@@ -116,7 +116,8 @@ func (r *Rules) checkParties(members map[string]jsontext.Value) error {
 	if err != nil {
 		return err
 	}
-	if !(r.Legacy && (issuer == "" || len(r.Issuers) == 0)) && !slices.Contains(r.Issuers, issuer) {
+	excused := r.Legacy && (issuer == "" || len(r.Issuers) == 0)
+	if !excused && !slices.Contains(r.Issuers, issuer) {
 		return refuse("the token's iss %.60q is not the issuer of its key", issuer)
 	}
 	if r.Legacy && (len(audiences) == 0 || len(r.Audiences) == 0) {

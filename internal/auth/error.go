@@ -37,7 +37,6 @@ func (e *Error) Unwrap() error { return e.err }
 // refusal is why a credential is refused, before its kind is known.
 type refusal struct {
 	reason string
-	user   string
 	err    error
 }
 

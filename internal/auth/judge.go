@@ -47,9 +47,9 @@ func (a *Authenticator) judge(ctx context.Context, t *token) (*verified, error) 
 		if !t.signedBy(k.material()) {
 			continue
 		}
-		c, err := k.Rules.read(t, a.now())
+		c, err := k.read(t, a.now())
 		if err == nil {
-			err = k.Rules.readUser(c)
+			err = k.readUser(c)
 		}
 		if err == nil {
 			return a.verdict(c, nil), nil
@@ -61,7 +61,7 @@ func (a *Authenticator) judge(ctx context.Context, t *token) (*verified, error) 
 	}
 	v, by, err := a.judgeBySets(ctx, t, a.sets)
 	if err == nil {
-		err = by.cfg.Rules.readUser(v.claims)
+		err = by.cfg.readUser(v.claims)
 	}
 	return v, err
 }
@@ -122,7 +122,7 @@ func (a *Authenticator) tryByKeys(t *token, sets []*set) (*verified, *set, error
 			if !t.signedBy(key) {
 				continue
 			}
-			c, err := s.cfg.Rules.read(t, a.now())
+			c, err := s.cfg.read(t, a.now())
 			if err != nil {
 				return nil, nil, err
 			}

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -229,6 +230,7 @@ func TestOneIssuerDown(t *testing.T) {
 
 // TestBadKeySets: what an issuer may serve and is not taken.
 func TestBadKeySets(t *testing.T) {
+	t.Parallel()
 	k := newKeys()
 	good := jwk("1", k.ecdsa.Public())
 	write := func(text string) http.HandlerFunc {
@@ -243,9 +245,7 @@ func TestBadKeySets(t *testing.T) {
 	}
 	changed := func(name string, value any) map[string]any {
 		m := map[string]any{}
-		for k, v := range good {
-			m[k] = v
-		}
+		maps.Copy(m, good)
 		m[name] = value
 		return m
 	}
@@ -259,13 +259,16 @@ func TestBadKeySets(t *testing.T) {
 		many[i] = good
 	}
 	for name, answer := range map[string]http.HandlerFunc{
-		"no JSON":          write("<html>"),
-		"nothing":          write(""),
-		"no keys":          set(),
-		"keys twice":       write(`{"keys":[],"keys":[]}`),
-		"too many":         set(many...),
-		"too large":        write(`{"keys":[` + strings.Repeat(" ", 300<<10) + `]}`),
-		"an error with it": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); set(good)(w, r) },
+		"no JSON":    write("<html>"),
+		"nothing":    write(""),
+		"no keys":    set(),
+		"keys twice": write(`{"keys":[],"keys":[]}`),
+		"too many":   set(many...),
+		"too large":  write(`{"keys":[` + strings.Repeat(" ", 300<<10) + `]}`),
+		"an error with it": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			set(good)(w, r)
+		},
 		"elsewhere":        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
 		"for encryption":   set(changed("use", "enc")),
 		"another alg":      set(changed("alg", "ES384")),

@@ -143,7 +143,7 @@ func (a *Authenticator) Issue(user, device string, ttl time.Duration, grants []a
 	return a.signer.issue(a.now(), user, device, ttl, grants)
 }
 
-func (s *Signer) issue(now time.Time, user, device string, ttl time.Duration, grants []account.Grant) (Issued, error) { //nolint:revive // the clock's time comes on top
+func (s *Signer) issue(now time.Time, user, device string, ttl time.Duration, grants []account.Grant) (Issued, error) {
 	user, err := parley.ParseUser(user)
 	if err != nil {
 		return Issued{}, err

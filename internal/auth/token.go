@@ -154,13 +154,15 @@ func texts(members map[string]jsontext.Value, name string, most int) ([]string, 
 		return nil, nil
 	}
 	var all []string
-	switch value.Kind() {
-	case '"':
+	if value.Kind() == '"' {
 		all = []string{""}
 		if json.Unmarshal(value, &all[0]) != nil {
 			return nil, refuse("the token's %s is no text", name)
 		}
-	case '[':
+	} else {
+		if value.Kind() != '[' {
+			return nil, refuse("the token's %s is neither a text nor texts", name)
+		}
 		// null would be read as an empty text.
 		var values []jsontext.Value
 		if json.Unmarshal(value, &values) != nil || len(values) > most {
@@ -173,8 +175,6 @@ func texts(members map[string]jsontext.Value, name string, most int) ([]string, 
 			}
 			all = append(all, s)
 		}
-	default:
-		return nil, refuse("the token's %s is neither a text nor texts", name)
 	}
 	return all, nil
 }
