@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // maxFile bounds a configuration file, in bytes: far more than all settings are.
@@ -28,11 +29,13 @@ func (l *loader) file(name string) {
 	for _, line := range lines {
 		l.apply(line.setting, line.given)
 		const others = 0o007
-		if line.setting.Secret && mode&others != 0 {
+		if line.setting.Secret && slices.ContainsFunc(line.given.values, notEmpty) && mode&others != 0 {
 			fault(fmt.Errorf("holds the secret %s and everybody may open it, its mode is %04o; allowed: 0600 or 0640", line.setting.Key, mode))
 		}
 	}
 }
+
+func notEmpty(value string) bool { return value != "" }
 
 // readFile reads a file of settings and tells who may open it. A pipe is refused:
 // a reload would wait on it for ever.

@@ -15,6 +15,9 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 	byKey := map[string][2]string{
 		"ws-prefix": {"/one/", "/two/"},
 		"texto":     {"/v1/texto", "/chat"},
+
+		"token-ttl": {"1h30m", "7d"}, "certificate-ttl": {"1h30m", "7d"},
+		"acme-email": {"ann@a.example", "bob@b.example"}, "acme-directory": {"https://a.example/dir", "https://b.example/dir"},
 	}
 	byValue := map[string][2]string{
 		"HOST:PORT": {"127.0.0.1:1", "127.0.0.1:2"},
@@ -28,6 +31,11 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 		"URL":       {"rediss://one", "rediss-sentinel://ann@two,three/chat/1"},
 		"GRANT":     {"publish,history:/a/*", "all:/users/{user}"},
 		"RATE":      {"publish/user=10/s:50", "send-bytes/address=1GiB/d"},
+		"ID":        {"one.apps.example", "two.apps.example"},
+		"NAME":      {"a.example", "b.example"},
+		"KEY":       {"alg=HS256,iss=https://a.example,aud=chat,file=one.key", "alg=HS256,alg=HS512,user=userid,env=TITAN_PASS,legacy"},
+		"KEYS":      {"alg=RS256,iss=https://a.example,aud=chat,url=https://a.example/keys", "alg=EdDSA,iss=b,aud=c,url=https://b.example/keys"},
+		"PROVIDER":  {"name=a,iss=https://a.example,aud=one", "name=b,iss=https://b.example,aud=one,aud=two"},
 		"RULE":      {"a=age:1h30m", "b=bytes:1GiB,messages:7"},
 	}
 	if pair, ok := byKey[s.Key]; ok {
@@ -43,12 +51,18 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 	return words[0], words[1]
 }
 
-// needs are the settings without which some would be refused.
-func needs() map[string]string {
-	return map[string]string{
+// needs are the settings without which the one called key would be refused.
+func needs(key string) map[string]string {
+	settings := map[string]string{
 		"https": "127.0.0.1:3", "tls-cert": "cert.pem", "tls-key": "key.pem", "redis-url": "rediss://redis.example",
 		"devastator-listen": "127.0.0.1:4", "devastator-cert": "d.pem", "devastator-key": "d.key", "ca-dir": "ca",
 	}
+	if strings.HasPrefix(key, "acme-") {
+		delete(settings, "tls-cert")
+		delete(settings, "tls-key")
+		settings["acme-domain"] = "chat.example"
+	}
+	return settings
 }
 
 // TestPrecedence gives every setting by every combination of sources. The
@@ -74,7 +88,7 @@ func TestPrecedence(t *testing.T) {
 func checkPrecedence(t *testing.T, s server.Setting, names []string, combination int) {
 	t.Helper()
 	strong, weak := samples(t, s)
-	settings := needs()
+	settings := needs(s.Key)
 	delete(settings, s.Key)
 	src := server.Sources{Flags: map[string][]string{}}
 	winner, value := "", strong
@@ -108,7 +122,7 @@ func checkPrecedence(t *testing.T, s server.Setting, names []string, combination
 	src.File = file(t, strings.Join(lines, ""))
 	if winner == "" {
 		winner, strong = "default", s.Default
-		if needs()[s.Key] != "" {
+		if needs(s.Key)[s.Key] != "" {
 			return // it has to be given
 		}
 	}
