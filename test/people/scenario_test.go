@@ -16,6 +16,7 @@ import (
 
 const (
 	letters = 1000
+	visits  = 100 // letters that a visit takes at most
 	firstID = "letter-%04d"
 )
 
@@ -101,6 +102,7 @@ type device struct {
 	got       map[string]parley.Seq // by the letters' ids
 	last      parley.Seq            // the greatest so far
 	confirmed map[parley.Seq]bool
+	acked     map[string]bool // confirmed or not
 	revoked   atomic.Bool
 	ended     chan struct{} // closed when the server ended it for good
 }
@@ -109,18 +111,19 @@ func newDevice(t *testing.T, s *server, user, name string, seed uint64) *device 
 	t.Helper()
 	d := &device{
 		t: t, s: s, name: name, random: rand.New(rand.NewPCG(seed, seed)),
-		got: map[string]parley.Seq{}, confirmed: map[parley.Seq]bool{}, ended: make(chan struct{}),
+		got: map[string]parley.Seq{}, confirmed: map[parley.Seq]bool{}, acked: map[string]bool{}, ended: make(chan struct{}),
 	}
 	d.token, d.id = issue(t, s, user, name)
 	return d
 }
 
 // read reads Ann's inbox in visits of random length until the device has n
-// letters, its token does not hold any more, or ctx ends.
+// letters and has acknowledged them all, its token does not hold any more, or ctx
+// ends.
 func (d *device) read(ctx context.Context, n int) {
 	defer close(d.ended)
-	for ctx.Err() == nil && len(d.got) < n {
-		if err := d.visit(ctx, n, 1+d.random.IntN(100)); errors.Is(err, parley.ErrUnauthenticated) {
+	for ctx.Err() == nil && len(d.acked) < n {
+		if err := d.visit(ctx, n, 1+d.random.IntN(visits)); errors.Is(err, parley.ErrUnauthenticated) {
 			return
 		}
 	}
@@ -143,7 +146,7 @@ func (d *device) visit(ctx context.Context, n, most int) error {
 		if err := d.take(ctx, delivery); err != nil {
 			return err
 		}
-		if most--; most == 0 || len(d.got) == n {
+		if most--; most == 0 || len(d.acked) == n {
 			return nil
 		}
 	}
@@ -166,14 +169,20 @@ func (d *device) take(ctx context.Context, m *client.Delivery) error {
 	d.last = max(d.last, m.Seq)
 	switch d.random.IntN(10) {
 	case 0: // it forgets, and gets it again
+		delete(d.acked, m.ID)
 		return nil
 	case 1:
-		m.AckSoon()
-		return nil
+		// One that leaves with the connection is delivered again by the next visit,
+		// so there has to be one.
+		if len(d.acked) < letters-2*visits {
+			m.AckSoon()
+			d.acked[m.ID] = true
+			return nil
+		}
 	}
 	err := m.Ack(ctx)
 	if err == nil {
-		d.confirmed[m.Seq] = true
+		d.confirmed[m.Seq], d.acked[m.ID] = true, true
 	}
 	return err
 }
