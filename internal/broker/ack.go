@@ -60,6 +60,8 @@ func (s *Session) memberOf(a *Ack) (*member, error) {
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.subs, func(u *Subscription) bool { return u.ID == a.Sub })
 	switch {
+	case s.caller.cut.Load():
+		return nil, errCut
 	case i < 0:
 		return nil, fmt.Errorf("no such subscription: %w", parley.ErrNotFound)
 	case s.subs[i].member == nil:
@@ -102,9 +104,9 @@ func (c *consumer) acknowledge(m *member, a *Ack) {
 		c.changedLocked()
 	}
 	if a.Ref != "" {
-		c.waiters = append(c.waiters, waiter{session: m.sub.session, ref: a.Ref, count: count, cursor: c.cursor})
+		c.waiters = append(c.waiters, waiter{dead: a.Dead, session: m.sub.session, ref: a.Ref, count: count, cursor: c.cursor})
 	}
-	if a.Ref != "" || len(c.asked) > maxAsked {
+	if a.Ref != "" || len(c.asked) > maxAsked && c.delay == 0 {
 		c.broker.tender.save(c)
 	}
 	ring := c.unblockLocked()
@@ -120,8 +122,12 @@ func (c *consumer) acknowledge(m *member, a *Ack) {
 	ringMembers(ring)
 }
 
-// maxAsked is how many receipts wait to be stored together.
-const maxAsked = 1000
+// maxAsked is how many receipts wait to be stored together; maxOwed is how many
+// are kept while they cannot be stored.
+const (
+	maxAsked = 1000
+	maxOwed  = 10_000
+)
 
 // failLocked has f, which was out with m, delivered again, not before due, or
 // buries it when that was tried often enough.

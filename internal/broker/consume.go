@@ -21,13 +21,16 @@ func (u *Subscription) startConsuming(ctx context.Context, dst []Event) ([]Event
 	m := u.member
 	c := m.consumer
 	c.mu.Lock()
-	gone, cursor, count, alone := m.gone, c.cursor, c.pending.live, len(c.members) == 1
+	gone, over, cursor, count, alone := m.gone, c.over, c.cursor, c.pending.live, len(c.members) == 1
 	floor := cursor
 	if first := c.pending.first(); first != 0 {
 		floor = first - 1
 	}
 	c.mu.Unlock()
-	if gone {
+	switch {
+	case over != nil: // before it was one of the session's, where its end would have found it
+		return dst, over
+	case gone:
 		return dst, ErrReplaced
 	}
 	behind := !m.created || u.request.Start.Kind != FromNow || c.mode != turns

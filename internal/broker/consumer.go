@@ -80,12 +80,16 @@ type consumer struct {
 	rev     uint64 // of the record
 	changed bool   // the record should be written within the batch interval
 	stale   bool   // it should be written when the last member leaves
-	deleted bool
+	over    error  // why it is given up: nothing of it is delivered or saved any more
 	dying   []death
-	asked   []parley.Seq // acknowledged letters whose senders want receipts
+	asked   []parley.Seq // acknowledged letters whose senders are due receipts
+	owes    bool         // the record names such letters
 	waiters []waiter
-	listed  bool // in tender.dirty
-	queued  bool // in tender.saves
+	trouble error         // why dead letters or receipts could not be stored
+	delay   time.Duration // between attempts to store them; 0 is without trouble
+	retryAt time.Duration // when the next one is due
+	listed  bool          // in tender.dirty
+	queued  bool          // in tender.saves
 	saving  bool
 
 	alarm time.Duration // when something is due; guarded by tender.mu
@@ -112,6 +116,7 @@ type member struct {
 
 // waiter is a request that is answered when the record is durable.
 type waiter struct {
+	dead    bool // and so are the dead letters
 	session *Session
 	ref     string
 	count   int
@@ -176,7 +181,7 @@ type passage struct {
 }
 
 func (c *consumer) beginLocked(m *member) (p passage, ring []*member, ok bool) {
-	if m.gone || c.paused || c.deleted {
+	if m.gone || c.paused || c.over != nil {
 		return passage{}, nil, false
 	}
 	p = passage{after: c.cursor, room: c.roomLocked(m), share: len(c.members), epoch: c.epoch}
@@ -247,7 +252,7 @@ func (c *consumer) abort(m *member) {
 func (c *consumer) commit(m *member, p passage, r reading) (messages []*parley.Message, attempts []int) {
 	now := c.broker.elapsed()
 	c.mu.Lock()
-	if m.gone || c.epoch != p.epoch || c.deleted {
+	if m.gone || c.epoch != p.epoch || c.over != nil {
 		ring := c.finishLocked(m, false)
 		c.mu.Unlock()
 		ringMembers(ring)

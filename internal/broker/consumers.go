@@ -166,8 +166,8 @@ func (b *Broker) join(ctx context.Context, u *Subscription) error {
 func (c *consumer) enter(m *member) (replaced *member, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.deleted {
-		return nil, errDeleted
+	if c.over != nil {
+		return nil, c.over
 	}
 	if c.mode == exclusive && len(c.members) > 0 {
 		replaced = c.members[0]
@@ -328,7 +328,15 @@ func (c *consumer) create(ctx context.Context, u *Subscription, m *member) error
 	}
 	c.reset(cursor, c.broker.cfg.Clock.Now())
 	m.created = true
-	if c.mode != turns || c.broker.cfg.KV == nil {
+	if c.broker.cfg.KV == nil {
+		return nil
+	}
+	if c.mode != turns {
+		// Soon: a record that is there can be replaced when the disk is full, and
+		// acknowledgements go on.
+		c.mu.Lock()
+		c.changedLocked()
+		c.mu.Unlock()
 		return nil
 	}
 	// It stands from the moment that it is told.

@@ -139,7 +139,7 @@ func (b *Broker) with(ctx context.Context, id ConsumerID, do func(c *consumer) e
 	}
 	defer b.release(c)
 	c.mu.Lock()
-	exists := (c.rev != 0 || !c.active.IsZero()) && !c.deleted
+	exists := (c.rev != 0 || !c.active.IsZero()) && c.over == nil
 	c.mu.Unlock()
 	if !exists {
 		return fmt.Errorf("there is no such subscription: %w", parley.ErrNotFound)
@@ -210,12 +210,13 @@ func (b *Broker) SeekConsumer(ctx context.Context, id ConsumerID, s Start) error
 func (b *Broker) DeleteConsumer(ctx context.Context, id ConsumerID) error {
 	return b.with(ctx, id, func(c *consumer) error {
 		c.mu.Lock()
-		c.deleted = true
+		c.over = errDeleted
 		c.mu.Unlock()
 		// What is being saved comes to its end first.
 		if err := c.sync(ctx); err != nil && !errors.Is(err, errDeleted) {
 			c.mu.Lock()
-			c.deleted = false
+			c.over = nil
+			c.changedLocked() // what was not written because of that
 			c.mu.Unlock()
 			return err
 		}

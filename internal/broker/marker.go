@@ -18,25 +18,28 @@ const inboxKeys = "inbox/"
 // inboxRecord is how a read marker is kept.
 type inboxRecord struct {
 	Read parley.Seq `json:"read"`
+	// Told is up to where receipts were stored, when that is not Read.
+	Told *parley.Seq `json:"told,omitempty"`
+	rev  uint64
 }
 
-// marker reads a user's marker and the revision of its record.
-func (b *Broker) marker(ctx context.Context, user string) (parley.Seq, uint64, error) {
+// marker reads a user's marker.
+func (b *Broker) marker(ctx context.Context, user string) (kept inboxRecord, err error) {
 	if b.cfg.KV == nil {
-		return 0, 0, fmt.Errorf("read markers are not kept here: %w", parley.ErrUnavailable)
+		return kept, fmt.Errorf("read markers are not kept here: %w", parley.ErrUnavailable)
 	}
 	record, err := b.cfg.KV.Get(ctx, inboxKeys+user)
 	if errors.Is(err, parley.ErrNotFound) {
-		return 0, 0, nil
+		return kept, nil
 	}
 	if err != nil {
-		return 0, 0, err
+		return kept, err
 	}
-	var kept inboxRecord
 	if err := json.Unmarshal(record.Value, &kept); err != nil {
-		return 0, 0, fmt.Errorf("record %q: %w", record.Key, err)
+		return kept, fmt.Errorf("record %q: %w", record.Key, err)
 	}
-	return kept.Read, record.Rev, nil
+	kept.rev = record.Rev
+	return kept, nil
 }
 
 // opensInbox reports whether the subscription follows a whole inbox.
@@ -122,12 +125,12 @@ func (u *Subscription) takeUnmarked() bool {
 
 // readMarker is the marker of a user and what is above it.
 func (b *Broker) readMarker(ctx context.Context, user string) (*ReadMarker, error) {
-	at, _, err := b.marker(ctx, user)
+	kept, err := b.marker(ctx, user)
 	if err != nil {
 		return nil, err
 	}
-	n, err := b.unread(ctx, user, at)
-	return &ReadMarker{Seq: at, Unread: n}, err
+	n, err := b.unread(ctx, user, kept.Read)
+	return &ReadMarker{Seq: kept.Read, Unread: n}, err
 }
 
 // markTries bounds how often two devices that mark at once get in each other's
@@ -159,30 +162,53 @@ func (b *Broker) markRead(ctx context.Context, who *account.Principal, to parley
 }
 
 // advance moves a marker, after the receipts for what it passes are stored: who
-// is told nothing because of a crash does it again. The error wraps
-// parley.ErrConflict when another device was quicker.
+// is told nothing because of a crash does it again. Where they cannot be stored,
+// as when the disk is full, the record says so, and the next who marks has them
+// stored. The error wraps parley.ErrConflict when another device was quicker.
 func (b *Broker) advance(ctx context.Context, user string, to parley.Seq) (moved bool, err error) {
-	at, rev, err := b.marker(ctx, user)
-	if err != nil || to <= at {
+	kept, err := b.marker(ctx, user)
+	if err != nil || to <= kept.Read && kept.Told == nil {
 		return false, err
 	}
-	q := backend.Query{Stream: parley.InboxTopic(user).Stream(), After: at, Before: to + 1, Limit: batchMessages, MaxBytes: batchBytes}
-	for more := true; more; {
-		page, err := b.log.Read(ctx, q)
-		if err != nil {
-			return false, err
-		}
-		if err := b.receipt(ctx, Read, user, page.Messages); err != nil {
-			return false, err
-		}
-		q.After, more = page.Next, page.More
+	moved = to > kept.Read
+	told := kept.Read
+	if kept.Told != nil {
+		told = *kept.Told
 	}
-	value, err := json.Marshal(inboxRecord{to})
+	next := inboxRecord{Read: max(to, kept.Read)}
+	told, err = b.tellRead(ctx, user, told, next.Read)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil || !errors.Is(err, parley.ErrUnavailable):
+		return false, err
+	case !moved:
+		return false, nil
+	default:
+		next.Told = &told
+	}
+	value, err := json.Marshal(next)
 	if err != nil {
 		return false, err
 	}
-	_, err = b.cfg.KV.Put(ctx, backend.Record{Key: inboxKeys + user, Value: value, Rev: rev})
-	return err == nil, err
+	_, err = b.cfg.KV.Put(ctx, backend.Record{Key: inboxKeys + user, Value: value, Rev: kept.rev})
+	return moved && err == nil, err
+}
+
+// tellRead stores the receipts for what a user has read, and returns up to where
+// that is done.
+func (b *Broker) tellRead(ctx context.Context, user string, after, to parley.Seq) (told parley.Seq, err error) {
+	q := backend.Query{Stream: parley.InboxTopic(user).Stream(), After: after, Before: to + 1, Limit: batchMessages, MaxBytes: batchBytes}
+	for more := true; more; {
+		page, err := b.log.Read(ctx, q)
+		if err != nil {
+			return q.After, err
+		}
+		if err := b.receipt(ctx, Read, user, page.Messages); err != nil {
+			return q.After, err
+		}
+		q.After, more = page.Next, page.More
+	}
+	return to, nil
 }
 
 // unreadScan bounds the messages that are looked at for unread ones, the newest:

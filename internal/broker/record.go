@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,11 +33,14 @@ func parseConsumerKey(key string) (ConsumerID, error) {
 // A record is a version, and then as varints: flags, the cursor, when it was last
 // used in seconds, the number of pending messages, and for each the distance of
 // its seq to the one before, how often it was delivered, doubled, with a 1 if
-// its sender wants a receipt, and how often that failed. So it is bounded by
-// what may be in flight.
+// its sender wants a receipt, and how often that failed. If a flag says so, the
+// acknowledged letters whose senders are still due a receipt follow: how many,
+// and the distance of each to the one before. So it is bounded by what may be in
+// flight and by maxOwed.
 const (
 	consumerVersion = 1
-	consumerPaused  = 1
+	consumerPaused  = 1 // the flags
+	consumerOwes    = 2
 )
 
 // recordLocked is what to keep of c. A device's record outlives its cursor, so
@@ -46,6 +50,9 @@ func (c *consumer) recordLocked() backend.Record {
 	flags := uint64(0)
 	if c.paused {
 		flags |= consumerPaused
+	}
+	if len(c.asked) > 0 {
+		flags |= consumerOwes
 	}
 	v = append(v, consumerVersion)
 	v = binary.AppendUvarint(v, flags)
@@ -67,6 +74,16 @@ func (c *consumer) recordLocked() backend.Record {
 		v = binary.AppendUvarint(v, uint64(f.failures))
 		last = f.seq
 	}
+	if len(c.asked) > 0 {
+		slices.Sort(c.asked)
+		c.asked = slices.Compact(c.asked)
+		v = binary.AppendUvarint(v, uint64(len(c.asked)))
+		last = 0
+		for _, seq := range c.asked {
+			v = binary.AppendUvarint(v, uint64(seq-last))
+			last = seq
+		}
+	}
 	r := backend.Record{Key: c.id.key(), Value: v, Rev: c.rev}
 	if c.mode != turns {
 		r.Expires = c.active.Add(4 * cursorLife)
@@ -79,10 +96,13 @@ func (c *consumer) load(r backend.Record) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.decode(r.Value); err != nil {
-		c.pending = pending{}
+		c.pending, c.asked = pending{}, nil
 		return fmt.Errorf("record %q: %w", r.Key, err)
 	}
-	c.rev = r.Rev
+	c.rev, c.owes = r.Rev, len(c.asked) > 0
+	if c.owes {
+		c.listLocked()
+	}
 	c.broker.stats.consumers.resumed.Add(int64(c.pending.live))
 	return nil
 }
@@ -110,10 +130,29 @@ func (c *consumer) decode(v []byte) error {
 		last += parley.Seq(step)
 		c.pending.add(flight{seq: last, state: waiting, deliveries: int(deliveries >> 1 & (1<<31 - 1)), asks: deliveries&1 != 0, failures: int(failures & (1<<31 - 1))})
 	}
+	if flags&consumerOwes != 0 {
+		c.decodeOwed(&d)
+	}
 	if !d.ok || len(d.rest) > 0 {
 		return fmt.Errorf("it is damaged: %w", parley.ErrUnavailable)
 	}
 	return nil
+}
+
+// decodeOwed reads the letters whose senders are due a receipt.
+func (c *consumer) decodeOwed(d *varints) {
+	n, last := d.next(), parley.Seq(0)
+	if n == 0 || n > uint64(len(d.rest)) {
+		d.ok = false
+	}
+	for ; n > 0 && d.ok; n-- {
+		step := d.next()
+		if last += parley.Seq(step); step == 0 || last > c.cursor {
+			d.ok = false
+			return
+		}
+		c.asked = append(c.asked, last)
+	}
 }
 
 // varints reads one after the other.

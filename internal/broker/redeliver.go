@@ -45,7 +45,7 @@ func (c *consumer) takeAgain(m *member) []again {
 	now := c.broker.elapsed()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.gone || c.paused || c.deleted {
+	if m.gone || c.paused || c.over != nil {
 		return nil
 	}
 	if c.mode == broadcast {

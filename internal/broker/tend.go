@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -117,6 +118,11 @@ func (t *tender) save(c *consumer) {
 // changedLocked has c saved with others.
 func (c *consumer) changedLocked() {
 	c.changed = true
+	c.listLocked()
+}
+
+// listLocked has c looked at when others are saved.
+func (c *consumer) listLocked() {
 	if c.listed || c.queued {
 		return
 	}
@@ -155,8 +161,11 @@ func (b *Broker) tend(ctx context.Context) {
 		for _, c := range t.batch(b.elapsed()) {
 			c.mu.Lock()
 			c.listed = false
-			if c.changed {
+			switch owing := len(c.dying)+len(c.asked) > 0; {
+			case c.changed, owing && c.retryAt <= b.elapsed():
 				t.save(c)
+			case owing:
+				c.listLocked()
 			}
 			c.mu.Unlock()
 		}
@@ -261,69 +270,143 @@ func (b *Broker) saveAll(ctx context.Context) {
 	t := &b.tender
 	t.mu.Lock()
 	t.closed = true
+	rest := t.saves
+	t.saves = nil
 	t.mu.Unlock()
+	for _, c := range rest { // those that somebody waits for since
+		b.save(ctx, c)
+	}
 }
 
 // errStopped refuses what could not be confirmed any more.
 var errStopped = fmt.Errorf("the server is stopping: %w", parley.ErrUnavailable)
 
 // save buries what is dying, has receipts stored, writes the record if it
-// changed, and answers who waits for that.
+// changed, and answers who waits for that. What is acknowledged does not wait for
+// the others: where these cannot be stored, as when the disk is full, the record
+// says that they are due, and they are tried again.
 func (b *Broker) save(ctx context.Context, c *consumer) {
 	c.mu.Lock()
 	c.queued, c.saving = false, true
-	dying, asked := c.dying, c.asked
-	c.dying, c.asked = nil, nil
+	early := len(c.waiters) // only their dead letters are stored by this
 	c.mu.Unlock()
-	buried, failure := b.bury(ctx, c, dying)
-	if err := b.confirm(ctx, c, asked); err != nil {
-		failure = errors.Join(failure, err)
-	} else {
-		asked = nil
-	}
+	ring, unburied := b.payOff(ctx, c)
 	c.mu.Lock()
-	ring := c.buriedLocked(dying, buried, failure)
-	c.asked = append(c.asked, asked...)
-	waiters, changed := c.waiters, c.changed && len(asked) == 0
-	c.waiters, c.changed = nil, c.changed && !changed
+	waiters, changed := c.takeWaitersLocked(early), c.changed
+	c.changed = false
 	if changed {
 		c.stale = false
 	}
 	if len(c.members) > 0 {
 		c.active = b.cfg.Clock.Now()
 	}
-	deleted, record := c.deleted, c.recordLocked()
+	failure, owes, record := c.over, len(c.asked) > 0, c.recordLocked()
 	c.mu.Unlock()
 	ringMembers(ring)
-	if changed && b.cfg.KV != nil && !deleted {
-		rev, err := b.put(ctx, c, record)
-		if err == nil {
-			record.Rev = rev
-		}
-		failure = errors.Join(failure, err)
+	if changed && b.cfg.KV != nil && failure == nil {
+		record.Rev, failure = b.put(ctx, c, record)
 	}
 	c.mu.Lock()
 	c.saving = false
-	c.rev = record.Rev
-	c.changed = c.changed || failure != nil && !c.deleted
 	switch {
-	case len(c.waiters) > 0 || failure == nil && len(c.dying) > 0:
+	case failure == nil:
+		c.rev = record.Rev
+		if changed {
+			c.owes = owes
+		}
+	case c.over == nil:
+		c.changed = true
+	}
+	switch {
+	case len(c.waiters) > 0 || len(c.dying) > 0 && c.delay == 0:
 		b.tender.save(c)
-	case c.changed || len(c.dying) > 0 || len(c.asked) > 0:
-		c.changedLocked()
+	case c.changed || len(c.dying)+len(c.asked) > 0:
+		c.listLocked()
 	}
 	c.mu.Unlock()
-	if deleted {
-		failure = errDeleted
-	}
-	if failure != nil && !errors.Is(failure, parley.ErrUnavailable) && !deleted {
+	if failure != nil && !known(failure) {
 		b.cfg.Logger.ErrorContext(ctx, "cannot save what was acknowledged", "topic", c.id.Topic, "name", c.id.Name, "error", failure)
 		failure = fmt.Errorf("saving failed: %w", parley.ErrUnavailable)
 	}
 	for _, w := range waiters {
+		if w.dead {
+			w.answer(cmp.Or(failure, unburied))
+			continue
+		}
 		w.answer(failure)
 	}
 	b.settle(c)
+}
+
+// takeWaitersLocked takes those who are answered by the save under way: of those
+// who have come since it began, who does not wait for dead letters.
+func (c *consumer) takeWaitersLocked(early int) (taken []waiter) {
+	all := c.waiters
+	c.waiters = nil
+	for i, w := range all {
+		if i < early || !w.dead {
+			taken = append(taken, w)
+		} else {
+			c.waiters = append(c.waiters, w)
+		}
+	}
+	return taken
+}
+
+// known reports whether err is one that whoever waits for a save may be told.
+func known(err error) bool {
+	return errors.Is(err, parley.ErrUnavailable) || errors.Is(err, errDeleted)
+}
+
+// maxRetryDelay bounds how long dead letters and receipts that could not be
+// stored wait for the next attempt.
+const maxRetryDelay = 10 * time.Second
+
+// payOff stores the dead letters and receipts that are due, unless that has
+// failed just now. It returns who has room now, and why dead letters were not
+// stored.
+func (b *Broker) payOff(ctx context.Context, c *consumer) (ring []*member, unburied error) {
+	now := b.elapsed()
+	c.mu.Lock()
+	dying, asked := c.dying, c.asked
+	if len(dying)+len(asked) == 0 || now < c.retryAt {
+		if len(dying) > 0 {
+			unburied = c.trouble
+		}
+		c.mu.Unlock()
+		return nil, unburied
+	}
+	c.dying, c.asked = nil, nil
+	c.mu.Unlock()
+	buried, unburied := b.bury(ctx, c, dying)
+	unsent, err := b.confirm(ctx, c, asked)
+	failure := cmp.Or(unburied, err)
+	if failure != nil && !known(failure) {
+		b.cfg.Logger.ErrorContext(ctx, "cannot store dead letters or receipts", "topic", c.id.Topic, "name", c.id.Name, "error", failure)
+		failure = fmt.Errorf("storing failed: %w", parley.ErrUnavailable)
+		if unburied != nil {
+			unburied = failure
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ring = c.buriedLocked(dying, buried, unburied)
+	if c.over == nil {
+		c.asked = append(c.asked, unsent...)
+	}
+	if over := len(c.asked) - maxOwed; over > 0 {
+		b.cfg.Logger.WarnContext(ctx, "receipts that cannot be stored are given up", "topic", c.id.Topic, "receipts", over)
+		c.asked = c.asked[over:]
+	}
+	c.changed = c.changed || c.owes && len(unsent) == 0
+	c.trouble, c.retryAt = failure, 0
+	if failure == nil {
+		c.delay = 0
+		return ring, nil
+	}
+	c.delay = min(max(2*c.delay, saveInterval), maxRetryDelay)
+	c.retryAt = now + c.delay
+	return ring, unburied
 }
 
 // put writes the record of c. When somebody else has changed it, c is not this
@@ -341,9 +424,9 @@ func (b *Broker) put(ctx context.Context, c *consumer, r backend.Record) (uint64
 	return 0, fmt.Errorf("the record has changed meanwhile: %w", parley.ErrUnavailable)
 }
 
-// confirm has receipts stored for acknowledged letters: before the record is, so
-// that none is lost.
-func (b *Broker) confirm(ctx context.Context, c *consumer, asked []parley.Seq) error {
+// confirm has receipts stored for acknowledged letters, before the record is. It
+// returns those that were not.
+func (b *Broker) confirm(ctx context.Context, c *consumer, asked []parley.Seq) (unsent []parley.Seq, err error) {
 	slices.Sort(asked)
 	due := make([]again, len(asked))
 	for i, seq := range asked {
@@ -352,15 +435,15 @@ func (b *Broker) confirm(ctx context.Context, c *consumer, asked []parley.Seq) e
 	for len(due) > 0 {
 		n := min(len(due), againMessages)
 		f, err := c.fetch(ctx, due[:n:n])
-		if err != nil {
-			return err
+		if err == nil {
+			err = b.delivered(ctx, c.id.Owner, f.messages)
 		}
-		if err := b.delivered(ctx, c.id.Owner, f.messages); err != nil {
-			return err
+		if err != nil {
+			return asked[len(asked)-len(due):], err
 		}
 		due = append(f.rest, due[n:]...)
 	}
-	return nil
+	return nil, nil
 }
 
 // forget ends the members of c and gives it up as it is.
@@ -370,7 +453,7 @@ func (b *Broker) forget(c *consumer, why error) {
 		delete(b.consumers.byID, c.id)
 	}
 	c.mu.Lock()
-	c.deleted, c.changed = true, false
+	c.over, c.changed = why, false
 	members := slices.Clone(c.members)
 	b.stats.consumers.dropped.Add(int64(c.pending.live))
 	c.pending = pending{}

@@ -35,11 +35,11 @@ func (b *Broker) forgetMarker(ctx context.Context, user string) error {
 		return nil
 	}
 	for {
-		_, rev, err := b.marker(ctx, user)
-		if err != nil || rev == 0 {
+		kept, err := b.marker(ctx, user)
+		if err != nil || kept.rev == 0 {
 			return err
 		}
-		err = b.cfg.KV.Delete(ctx, inboxKeys+user, rev)
+		err = b.cfg.KV.Delete(ctx, inboxKeys+user, kept.rev)
 		if errors.Is(err, parley.ErrNotFound) {
 			return nil
 		}
