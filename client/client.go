@@ -46,7 +46,7 @@ func dial(ctx context.Context, url string, o Options, open dialFunc) (*Client, e
 	if err != nil {
 		return nil, err
 	}
-	if o, err = o.withDefaults(); err != nil {
+	if o, err = withDefaults(o); err != nil {
 		return nil, err
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -57,7 +57,7 @@ type Heard struct {
 // id is 1. The returned function hears what the server says.
 func Listen(t *testing.T, topic parley.Topic, cursor parley.Seq) func(payload []byte) Heard {
 	t.Helper()
-	options, err := Options{}.withDefaults()
+	options, err := withDefaults(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

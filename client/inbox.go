@@ -163,13 +163,9 @@ func (c *Client) deliveries(ctx context.Context, open func() (*subscription, err
 				switch {
 				case ctx.Err() != nil, n.last && n.err == nil:
 					return
-				case n.marker != nil:
-					sub.start.onRead(*n.marker)
+				case !c.due(sub, n):
 					continue
 				case n.delivery != nil:
-					if !c.handOver(sub, n.delivery) {
-						continue // it was settled from the round before
-					}
 					count++
 				}
 				if !yield(n.delivery, n.err) || n.last || count > 0 && count == sub.start.max {
@@ -178,6 +174,16 @@ func (c *Client) deliveries(ctx context.Context, open func() (*subscription, err
 			}
 		}
 	}
+}
+
+// due reports whether n is a round of the loop: a read marker is none, nor is what
+// was settled since it arrived.
+func (c *Client) due(sub *subscription, n news) bool {
+	if n.marker != nil {
+		sub.start.onRead(*n.marker)
+		return false
+	}
+	return n.delivery == nil || c.handOver(sub, n.delivery)
 }
 
 // InboxQuery selects stored messages of the user's own inbox; see HistoryQuery.

@@ -75,7 +75,7 @@ type Backoff struct {
 }
 
 // withDefaults fills what o leaves open and checks the rest.
-func (o Options) withDefaults() (Options, error) {
+func withDefaults(o Options) (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

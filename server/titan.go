@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -78,8 +79,9 @@ func (t *Titan) certificate(usual *TLS) (cert, key string) {
 	return usual.Cert, usual.Key
 }
 
-// titanIDs makes the ids of deliveries, with the secret that is kept for them.
-func titanIDs(ctx context.Context, kv backend.KV) (*titan.IDs, error) {
+// titanIDs makes the ids of deliveries, with the secret that is kept for them. A
+// new server on a full disk goes on with one that it cannot keep.
+func titanIDs(ctx context.Context, kv backend.KV, logger *slog.Logger) (*titan.IDs, error) {
 	for {
 		record, err := kv.Get(ctx, titanSecret)
 		if err == nil {
@@ -90,7 +92,12 @@ func titanIDs(ctx context.Context, kv backend.KV) (*titan.IDs, error) {
 		}
 		secret := make([]byte, titan.SecretBytes)
 		_, _ = rand.Read(secret) // it never fails
-		if _, err := kv.Put(ctx, backend.Record{Key: titanSecret, Value: secret}); err != nil && !errors.Is(err, parley.ErrConflict) {
+		switch _, err := kv.Put(ctx, backend.Record{Key: titanSecret, Value: secret}); {
+		case err == nil, errors.Is(err, parley.ErrConflict):
+		case errors.Is(err, backend.ErrStorageFull):
+			logger.WarnContext(ctx, "Titan's clients will see other ids of redelivered messages after a restart", "error", err)
+			return titan.NewIDs(secret)
+		default:
 			return nil, fmt.Errorf("server: titan: %w", err)
 		}
 	}

@@ -23,7 +23,7 @@ func testToken() string {
 // openTitan prepares what Titan's clients need.
 func (s *Server) openTitan(ctx context.Context) error {
 	var err error
-	if s.ids, err = titanIDs(ctx, s.store); err == nil && s.cfg.Titan.Devastator != "" {
+	if s.ids, err = titanIDs(ctx, s.store, s.logger); err == nil && s.cfg.Titan.Devastator != "" {
 		s.devastatorConfig, err = s.devastatorTLS()
 	}
 	return err

@@ -103,7 +103,6 @@ type device struct {
 	last      parley.Seq            // the greatest so far
 	confirmed map[parley.Seq]bool
 	acked     map[string]bool // confirmed or not
-	revoked   atomic.Bool
 	ended     chan struct{} // closed when the server ended it for good
 }
 

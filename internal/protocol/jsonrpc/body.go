@@ -12,7 +12,7 @@ import (
 // request, or a line of one. Whatever is wrong is an *Error; p may nest at most
 // MaxDepth levels.
 func DecodeBody(p []byte, v any) error {
-	if deeper(p, MaxDepth) {
+	if deeper(p) {
 		return newError(CodeParse, "nested more than "+strconv.Itoa(MaxDepth)+" levels deep")
 	}
 	err := json.Unmarshal(p, v, json.RejectUnknownMembers(true))

@@ -44,7 +44,7 @@ type Call struct {
 // returns at least one. A frame that cannot be read as a whole is one call with
 // Err; so nothing of it is done.
 func Parse(p []byte) []Call {
-	if deeper(p, MaxDepth) {
+	if deeper(p) {
 		return failed(newError(CodeParse, "nested more than "+strconv.Itoa(MaxDepth)+" levels deep"))
 	}
 	f := &frame{text: p}

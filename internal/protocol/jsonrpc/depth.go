@@ -2,16 +2,16 @@ package jsonrpc
 
 import "bytes"
 
-// deeper reports whether the objects and arrays of p nest more than limit
+// deeper reports whether the objects and arrays of p nest more than MaxDepth
 // levels. The JSON library has a limit of its own, 10,000 levels, which is too
 // far down for a stranger. For a p that is not JSON the answer holds up to the
 // first mistake, which is as far as the parser goes.
-func deeper(p []byte, limit int) bool {
+func deeper(p []byte) bool {
 	depth := 0
 	for i := 0; i < len(p); i++ {
 		switch p[i] {
 		case '{', '[':
-			if depth++; depth > limit {
+			if depth++; depth > MaxDepth {
 				return true
 			}
 		case '}', ']':

@@ -41,7 +41,7 @@ func (m *Message) Name() string {
 // object (in any case, in that of a message), text that is not UTF-8, and depth.
 // A frame that cannot be read as a whole is an error.
 func ParseLoose(p []byte) (messages []Message, batch bool, fault *Error) {
-	if deeper(p, MaxDepth) {
+	if deeper(p) {
 		return nil, false, newError(CodeParse, "nested more than "+strconv.Itoa(MaxDepth)+" levels deep")
 	}
 	f := &looseFrame{text: p}

@@ -117,10 +117,9 @@ const MaxStrings = 1000
 // UnmarshalJSONFrom reads either form.
 func (l *Strings) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*l = nil
-	switch d.PeekKind() {
-	case 'n':
+	if kind := d.PeekKind(); kind == 'n' {
 		return d.SkipValue()
-	case '"':
+	} else if kind == '"' {
 		var text string
 		err := json.UnmarshalDecode(d, &text)
 		*l = Strings{text}
@@ -163,7 +162,7 @@ func IsStrings(text string) bool {
 // MaxDepth levels deep.
 func IsObject(text []byte) bool {
 	v := jsontext.Value(text)
-	return v.Kind() == '{' && !deeper(text, MaxDepth) && v.IsValid()
+	return v.Kind() == '{' && !deeper(text) && v.IsValid()
 }
 
 // stringObject reads an object of strings and keeps nothing of it.

@@ -142,7 +142,7 @@ func appendSessions(dst []byte, e *broker.Sessions) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendInt(dst, `{"session":`, int64(s.ID)) //nolint:gosec // a count from 1
+		dst = appendInt(dst, `{"session":`, int64(s.ID))
 		dst = jsonform.AppendOptional(dst, `,"device":`, s.Identity.Device)
 		dst = jsonform.AppendOptional(dst, `,"protocol":`, s.Protocol)
 		dst = jsonform.AppendOptional(dst, `,"remote":`, s.Remote)

@@ -83,12 +83,15 @@ func (c *Codec) appendEvent(dst []byte, e broker.Event) []byte {
 		return append(jsonrpc.AppendResult(dst, e.Ref), `{}}`...)
 	case *broker.Failed:
 		return appendFailed(dst, e.Ref, e.Err)
+	case *broker.Deliveries, *broker.Acked, *broker.Sent, *broker.ReadMarker, *broker.Authenticated, *broker.Sessions:
+		return appendPersonal(dst, e)
+	case *broker.Echo: // of other codecs
 	}
-	return appendPersonal(dst, e)
+	return dst
 }
 
 // appendPersonal is appendEvent for what concerns users.
-func appendPersonal(dst []byte, e broker.Event) []byte {
+func appendPersonal(dst []byte, e any) []byte {
 	switch e := e.(type) {
 	case *broker.Deliveries:
 		return appendDeliveries(dst, e)

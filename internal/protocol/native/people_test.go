@@ -389,6 +389,7 @@ func holdPersonal(t *testing.T, r protocol.Request) {
 		if r.Seq > parley.MaxSeq {
 			t.Fatalf("%+v", r)
 		}
+	default: // no user's
 	}
 }
 

@@ -27,7 +27,7 @@ func (c *Codec) send(call jsonrpc.Call) (protocol.Request, error) {
 	}
 	r := &protocol.Send{Send: broker.Send{Ref: call.ID, Letters: make([]broker.Letter, 1)}}
 	if p.Messages.Items == nil {
-		return r, p.Letter.Fill(&r.Letters[0], c.recipients())
+		return r, p.Fill(&r.Letters[0], c.recipients())
 	}
 	if p.Given() {
 		return nil, invalid("messages stands alone: to, text and the like belong inside it")
