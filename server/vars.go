@@ -28,11 +28,11 @@ func (s *Server) vars(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(map[string]any{ // that the reader has gone is nobody's concern
-		"conns":        s.sessions.connections(), // open connections of clients
-		"receivers":    conversations,            // of them, those that are read from
-		"requests":     s.broker.Stats().Waiting, // publishes that wait to be durable
-		"responses":    0,                        // what a client answers is done at once
-		"queue-length": s.broker.InFlight(),      // messages that clients have not acknowledged
+		"conns":        s.sessions.connections(),           // open connections of clients
+		"receivers":    conversations,                      // of them, those that are read from
+		"requests":     s.broker.Stats().Waiting,           // publishes that wait to be durable
+		"responses":    0,                                  // what a client answers is done at once
+		"queue-length": s.broker.Stats().Consumers.Pending, // messages that clients have not acknowledged
 		"users":        s.census.count(r.Context(), s.accounts),
 		"memstats":     &memory,
 	})

@@ -68,6 +68,7 @@ type Broker struct {
 	consumers consumers
 	tender    tender
 	personal  personal
+	counts    counts
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}

@@ -125,3 +125,30 @@ func benchConsumers(b *testing.B, confirm bool, put func(*testing.B, *broker.Bro
 	running.Wait()
 	b.ReportMetric(float64(acked.Load())/time.Since(began).Seconds(), "acked/s")
 }
+
+// BenchmarkUnread measures how long it takes to tell what a user has not read:
+// of an inbox that is full of it, and of one that is full of what the user has
+// sent.
+func BenchmarkUnread(b *testing.B) {
+	for _, sender := range []string{"bob", "ann"} {
+		b.Run("by="+sender, func(b *testing.B) {
+			k := startKV(b, broker.Config{})
+			to := map[string]string{"bob": "ann", "ann": "bob"}[sender]
+			for range 25 {
+				r := &broker.Send{}
+				for range 1000 {
+					r.Letters = append(r.Letters, broker.Letter{To: []string{to}, Message: parley.Message{Body: make([]byte, 100)}})
+				}
+				if err := k.Send(b.Context(), account.Anyone(parley.Identity{User: sender}), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+			ann := account.Anyone(parley.Identity{User: "ann"})
+			for b.Loop() {
+				if _, err := k.Unread(b.Context(), ann); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -210,33 +210,3 @@ func (b *Broker) tellRead(ctx context.Context, user string, after, to parley.Seq
 	}
 	return to, nil
 }
-
-// unreadScan bounds the messages that are looked at for unread ones, the newest:
-// an inbox may be full of copies and receipts, which do not count.
-const unreadScan = 20_000
-
-// unread counts the messages from others above a marker, up to Limits.Unread.
-func (b *Broker) unread(ctx context.Context, user string, after parley.Seq) (int, error) {
-	q := backend.Query{
-		Stream: parley.InboxTopic(user).Stream(), After: after, Now: b.cfg.Clock.Past(),
-		Limit: batchMessages, MaxBytes: batchBytes, Reverse: true,
-	}
-	n := 0
-	for looked := 0; looked < unreadScan; {
-		page, err := b.log.Read(ctx, q)
-		if err != nil {
-			return 0, err
-		}
-		for _, m := range page.Messages {
-			if m.Sender.User != user && ReceiptOf(m) == NoReceipt {
-				n++
-			}
-		}
-		if n >= b.cfg.Limits.Unread || !page.More {
-			break
-		}
-		looked += len(page.Messages)
-		q.Before = page.Next
-	}
-	return min(n, b.cfg.Limits.Unread), nil
-}

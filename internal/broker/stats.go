@@ -151,11 +151,3 @@ func (c *counters) subscribe() {
 	c.subscriptions.Add(1)
 	c.subscribed.Add(1)
 }
-
-// InFlight is how many messages consumers that are in use have been given, or hold
-// for a next attempt, and have not been acknowledged.
-func (b *Broker) InFlight() int64 {
-	c := &b.stats.consumers
-	gone := c.acked.Load() + c.dead.Load() + c.expired.Load() + c.dropped.Load() + c.suspended.Load()
-	return max(0, c.taken.Load()+c.resumed.Load()-gone) // the counters are of slightly different moments
-}
