@@ -323,10 +323,21 @@ func (c *consumer) mergeLocked(m *member, r reading, now time.Duration) (message
 }
 
 // unblockLocked finds who waits for room and has enough of it now: an eighth, so
-// that not every acknowledgement costs a delivery.
+// that not every acknowledgement costs a delivery, or what there is when nothing
+// more will be acknowledged.
 func (c *consumer) unblockLocked() (ring []*member) {
 	for _, m := range c.members {
-		if m.blocked && c.roomLocked(m) >= max(1, m.maxInFlight/8) {
+		if !m.blocked {
+			continue
+		}
+		room, out := c.roomLocked(m), m.out
+		switch {
+		case c.mode == broadcast:
+			out = c.pending.live - c.pending.waiting
+		case c.pending.waiting > 0:
+			room = max(room, m.maxInFlight-m.out) // for what is delivered again
+		}
+		if room >= max(1, m.maxInFlight/8) || room > 0 && out == 0 {
 			m.blocked = false
 			ring = append(ring, m)
 		}

@@ -155,6 +155,39 @@ func TestAcknowledgeOnFullDisk(t *testing.T) {
 	})
 }
 
+// A device whose cursor was set back still owes receipts for what it has
+// acknowledged, across a restart.
+func TestSeekWithReceiptsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, free := openDisk(t)
+		b, stop := runOn(t, db)
+		asking(t, b, "a", "b")
+		phone := device(t, b, "bob", "phone")
+		u := phone.inbox(broker.Delivery{})
+		_, seqs, _ := phone.deliveries(2)
+		time.Sleep(time.Second)
+		free.Store(fewBytes)
+		phone.ack(u, seqs...)
+		id := broker.ConsumerID{Topic: "/$inbox/bob", Owner: "bob", Name: "phone"}
+		if err := b.SeekConsumer(t.Context(), id, broker.Start{Kind: broker.AfterSeq}); err != nil {
+			t.Fatal(err)
+		}
+		phone.Close()
+		stop()
+		free.Store(diskBytes)
+		b, stop = runOn(t, db)
+		defer stop()
+		phone = device(t, b, "bob", "phone")
+		phone.inbox(broker.Delivery{})
+		phone.deliveries(2)
+		time.Sleep(time.Second)
+		if delivered, _ := kinds(t, b, "ann"); delivered != 2 {
+			t.Errorf("ann has %d receipts", delivered)
+		}
+		phone.Close()
+	})
+}
+
 // A dead letter that cannot be stored is not confirmed, and gets in the way of no
 // acknowledgement; the message is not lost.
 func TestRejectOnFullDisk(t *testing.T) {

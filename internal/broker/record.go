@@ -147,7 +147,7 @@ func (c *consumer) decodeOwed(d *varints) {
 	}
 	for ; n > 0 && d.ok; n-- {
 		step := d.next()
-		if last += parley.Seq(step); step == 0 || last > c.cursor {
+		if last += parley.Seq(step); step == 0 || last > parley.MaxSeq { // beyond the cursor, too, after a seek
 			d.ok = false
 			return
 		}
