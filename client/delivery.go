@@ -79,6 +79,7 @@ const maxAcked = 10_000
 // deliverLocked takes messages into the buffer, but for those that the loop has,
 // or had, already. It returns those whose acknowledgement has to be repeated.
 func (s *subscription) deliverLocked(c *Client, entries []Entry, attempts []int) (repeat []parley.Seq) {
+	s.pruneLocked(maxAcked + 2*s.start.maxInFlight)
 	for i, e := range entries {
 		attempt := 1
 		if len(attempts) == len(entries) {
@@ -106,6 +107,25 @@ func (s *subscription) deliverLocked(c *Client, entries []Entry, attempts []int)
 		s.push(news{delivery: &Delivery{Entry: e, client: c, sub: s}}, e.Size())
 	}
 	return repeat
+}
+
+// pruneLocked forgets the oldest of what the loop was shown and never settled, when
+// more than most is held: the server has long given it to another loop of the same
+// name, or dropped it. If it does come again, it is shown again.
+func (s *subscription) pruneLocked(most int) {
+	if len(s.held) <= most {
+		return
+	}
+	var old []parley.Seq
+	for seq, h := range s.held {
+		if h.place == shown {
+			old = append(old, seq)
+		}
+	}
+	slices.Sort(old)
+	for _, seq := range old[:max(0, len(old)-s.start.maxInFlight)] {
+		delete(s.held, seq)
+	}
 }
 
 // handOver says that the loop gets d now; not when it was settled meanwhile,

@@ -104,3 +104,20 @@ func (c *Client) Buffered() int {
 	}
 	return n
 }
+
+// Hold tells how much a loop remembers that was shown n messages and has settled
+// none of them.
+func Hold(t *testing.T, n, inFlight int) int {
+	t.Helper()
+	s, err := newDelivering("", "", []SubscribeOption{MaxInFlight(inFlight)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		seq := parley.Seq(i + 1)
+		s.deliverLocked(nil, []Entry{{Message: &parley.Message{Seq: seq}}}, nil)
+		s.held[seq].place = shown
+		s.buffer = nil
+	}
+	return len(s.held)
+}

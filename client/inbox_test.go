@@ -482,3 +482,12 @@ func TestSendAgainAfterARestart(t *testing.T) {
 		t.Errorf("got %+v, %v; want a duplicate of %+v", second, err, first)
 	}
 }
+
+// A loop that never settles what it is shown, which others of its name then get,
+// does not remember that for ever.
+func TestUnsettledIsForgotten(t *testing.T) {
+	const inFlight, most = 100, 10_000 + 2*100 + 1
+	if n := client.Hold(t, 30_000, inFlight); n > most || n < inFlight {
+		t.Errorf("it holds %d messages", n)
+	}
+}

@@ -78,6 +78,7 @@ type consumer struct {
 	epoch   int           // grows when the cursor was set
 
 	rev     uint64 // of the record
+	unmade  bool   // there is none, and the disk is too full to make it
 	changed bool   // the record should be written within the batch interval
 	stale   bool   // it should be written when the last member leaves
 	over    error  // why it is given up: nothing of it is delivered or saved any more

@@ -121,6 +121,11 @@ func (b *Broker) settle(c *consumer) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.unmade && !c.saving && !c.queued && len(c.waiters) == 0 {
+		// Whoever it was comes back as somebody new, and nothing is lost: on a full
+		// disk they must not gather here.
+		c.over, c.changed, c.dying, c.asked = errDeleted, false, nil, nil
+	}
 	if c.changed || c.saving || c.queued || len(c.waiters) > 0 || len(c.dying) > 0 || len(c.asked) > 0 {
 		return
 	}

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -251,6 +252,40 @@ func TestAcknowledgeBeforeStop(t *testing.T) {
 			t.Errorf("ann has %d receipts", delivered)
 		}
 		phone.Close()
+	})
+}
+
+// Devices that are new while the disk is full, and cannot be remembered, do not
+// gather in memory; each gets everything when it comes back.
+func TestNewDevicesOnFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, free := openDisk(t)
+		b, stop := runOn(t, db)
+		defer stop()
+		send(t, b, "bob", "a")
+		free.Store(fewBytes)
+		for i := range 20 {
+			c := device(t, b, "bob", fmt.Sprint(i))
+			u := c.inbox(broker.Delivery{})
+			_, seqs, _ := c.deliveries(1)
+			c.Acknowledge(&broker.Ack{Sub: u.ID, Ranges: []broker.SeqRange{{First: seqs[0], Last: seqs[0]}}})
+			c.Close()
+		}
+		time.Sleep(5 * time.Second)
+		if s := b.Stats().Consumers; s.Loaded != 0 || s.Pending != 0 {
+			t.Errorf("there are still %+v", s)
+		}
+		free.Store(diskBytes)
+		for range 2 {
+			c := device(t, b, "bob", "0")
+			u := c.inbox(broker.Delivery{})
+			_, seqs, _ := c.deliveries(1)
+			if c.ack(u, seqs...); seqs == nil {
+				t.Error("nothing")
+			}
+			c.Close()
+			send(t, b, "bob", "b")
+		}
 	})
 }
 

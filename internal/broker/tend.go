@@ -317,6 +317,7 @@ func (b *Broker) save(ctx context.Context, c *consumer) {
 	case c.over == nil:
 		c.changed = true
 	}
+	c.unmade = c.rev == 0 && errors.Is(failure, backend.ErrStorageFull)
 	switch {
 	case len(c.waiters) > 0 || len(c.dying) > 0 && c.delay == 0:
 		b.tender.save(c)
