@@ -46,17 +46,13 @@ func (d *dedup) check(e *backend.Entry, r *backend.Result, i int) (fresh bool, e
 		d.repeat[i] = first
 		return false, nil
 	}
-	v, err := d.db.get(dedupKey(h))
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-	case err != nil:
-		return false, err
-	case len(v) != 16:
-		return false, errCorrupt
-	default:
-		seq := parley.Seq(binary.BigEndian.Uint64(v))
+	if !d.db.known.missing(h) {
+		seq, payload, err := d.db.lookUp(h)
+		if err != nil {
+			return false, err
+		}
 		if seq > d.start {
-			d.settle(e, r, seq, v[8:])
+			d.settle(e, r, seq, payload)
 			return false, nil
 		}
 	}
@@ -66,6 +62,20 @@ func (d *dedup) check(e *backend.Entry, r *backend.Result, i int) (fresh bool, e
 	d.staged[h] = i
 	d.order = append(d.order, h)
 	return true, nil
+}
+
+// lookUp finds a key in the index: the seq is 0 if it is not there.
+func (db *DB) lookUp(h dedupHash) (seq parley.Seq, payload []byte, err error) {
+	v, err := db.get(dedupKey(h))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return 0, nil, nil
+	case err != nil:
+		return 0, nil, err
+	case len(v) != 16:
+		return 0, nil, errCorrupt
+	}
+	return parley.Seq(binary.BigEndian.Uint64(v)), v[8:], nil
 }
 
 // settle answers a repeated entry.
@@ -92,6 +102,7 @@ func (d *dedup) finish(entries []backend.Entry, results []backend.Result) error 
 			return err
 		}
 		window = append(window, h[:]...)
+		d.db.known.add(h, d.db.last)
 	}
 	for _, i := range slices.Sorted(maps.Keys(d.repeat)) {
 		first := d.repeat[i]
@@ -199,5 +210,9 @@ func (db *DB) forget(window, hashes []byte) error {
 	if err := db.putLast(batch); err != nil {
 		return err
 	}
-	return db.db.Apply(batch, pebble.NoSync)
+	if err := db.db.Apply(batch, pebble.NoSync); err != nil {
+		return err
+	}
+	db.known.forget(until)
+	return nil
 }
