@@ -20,6 +20,11 @@ type Entry struct {
 	// with the same key for the same stream is not stored again. It names the
 	// producer and the producer's id for the message. Empty means always store.
 	Key string
+	// Along says that this entry, without a key, goes along with the last one
+	// before it that does not: when that one is not stored, neither is this, and
+	// its result has the same Duplicate and Err, and no Seq. The first of an
+	// append stands for itself.
+	Along bool
 }
 
 // Result says what became of one entry.

@@ -149,22 +149,24 @@ func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter, w
 	if !own {
 		l.Message.ID = newID()
 	}
-	producer := []string{"producer", l.Producer}
-	if l.Producer == "" {
-		producer = []string{"device", who.Device}
+	kind, producer := "producer", l.Producer
+	if producer == "" {
+		kind, producer = "device", who.Device
+	}
+	if own {
+		// The sender stands first, so that nobody's ids are in another's way.
+		producer = producerOf(letterProducer, who.User, "", kind, producer)
+	} else {
+		producer = ""
 	}
 	l.Results = make([]SendResult, len(l.To))
 	l.entries = make([]int, len(l.To))
-	add := func(topic parley.Topic, peer string) {
-		m := Publication{Message: parley.Message{
+	add := func(topic parley.Topic) *Publication {
+		dst = append(dst, Publication{Message: parley.Message{
 			Topic: topic, ID: l.Message.ID, Sender: who.Identity,
 			Header: l.Message.Header, Body: l.Message.Body, Expires: l.Message.Expires,
-		}}
-		if own {
-			// The sender stands first, so that nobody's ids are in another's way.
-			m.Producer = producerOf(letterProducer, who.User, peer, producer[0], producer[1])
-		}
-		dst = append(dst, m)
+		}})
+		return &dst[len(dst)-1]
 	}
 	for i, to := range l.To {
 		l.entries[i] = -1
@@ -183,9 +185,9 @@ func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter, w
 		if l.Receipts && to != who.User {
 			topic += asksSegment
 		}
-		add(topic, "")
+		add(topic).Producer = producer
 		if to != who.User {
-			add(letterTopic(who.User, to), to)
+			add(letterTopic(who.User, to)).along = true
 		}
 	}
 	return dst

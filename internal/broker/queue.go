@@ -139,7 +139,7 @@ func (c *commit) gather(messages int) {
 				if m.Result.Err != nil {
 					continue
 				}
-				e := backend.Entry{Message: &m.Message}
+				e := backend.Entry{Message: &m.Message, Along: m.along}
 				if m.Producer != "" && m.Message.ID != "" {
 					e.Key = m.Producer + "\x00" + m.Message.ID
 					if user := m.Message.Sender.User; user != "" { // whose ids are in nobody else's way

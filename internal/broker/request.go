@@ -45,6 +45,9 @@ type Publication struct {
 	// Producer, together with Message.ID, makes the publish idempotent. Empty
 	// means that the id is a label.
 	Producer string
+	// along says that it is a copy of the message before it, and is stored if that
+	// one is.
+	along bool
 	// Result is set when the answer is due: either Err, or where the message is
 	// now (Message.Seq is then set too, for a duplicate that of the first).
 	Result backend.Result

@@ -103,6 +103,27 @@ func keyAfterTrim(r *rig) {
 	r.everything()
 }
 
+// keyAlong: what goes along with an entry is stored if that is, whichever stream
+// it is for.
+func keyAlong(r *rig) {
+	along := func(topic, body string) backend.Entry {
+		return backend.Entry{Message: message(topic, body), Along: true}
+	}
+	list := func() []backend.Entry {
+		return []backend.Entry{
+			along("/b", "first"), keyed("k", "/a", "x"), along("/b", "copy"), along("/a", "another copy"),
+			{Message: message("/a", "no key")}, along("/b", "of none"),
+		}
+	}
+	r.append(list())
+	r.append(list())
+	r.append([]backend.Entry{keyed("k", "/a", "other payload"), along("/b", "of a conflict")})
+	r.append([]backend.Entry{
+		keyed("k2", "/a", "x"), along("/b", "1"), keyed("k2", "/a", "x"), along("/b", "2"), keyed("k2", "/a", "y"), along("/c", "3"),
+	})
+	r.everything()
+}
+
 // keyConcurrent: of many callers that append the same key at once, one stores.
 func keyConcurrent(r *rig) {
 	const callers, keys = 16, 25

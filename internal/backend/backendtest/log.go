@@ -27,6 +27,7 @@ func Log(t *testing.T, open func(t *testing.T) backend.Log) {
 		{"Key/OtherStream", keyOtherStream},
 		{"Key/Names", keyNames},
 		{"Key/AfterTrim", keyAfterTrim},
+		{"Key/Along", keyAlong},
 		{"Key/Concurrent", keyConcurrent},
 		{"Read/Bounds", readBounds},
 		{"Read/Pages", readPages},

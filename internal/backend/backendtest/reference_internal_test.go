@@ -35,8 +35,16 @@ func (l *reference) Append(ctx context.Context, list []backend.Entry) ([]backend
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	results := make([]backend.Result, len(list))
+	lead := backend.Result{}
 	for i, e := range list {
+		if e.Along && (lead.Duplicate || lead.Err != nil) && l.fault != "stores what goes along" {
+			results[i] = backend.Result{Duplicate: lead.Duplicate, Err: lead.Err}
+			continue
+		}
 		results[i] = l.append(e)
+		if !e.Along {
+			lead = results[i]
+		}
 	}
 	if l.fault == "drops one of a batch" && len(list) > 3 {
 		h := l.model.stream(list[0].Message.Topic.Stream())

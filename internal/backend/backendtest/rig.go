@@ -61,7 +61,16 @@ func (r *rig) append(list []backend.Entry) []backend.Result {
 	if len(results) != len(list) {
 		r.Fatalf("Append of %d entries: %d results", len(list), len(results))
 	}
+	lead := backend.Result{}
 	for i, e := range list {
+		if !e.Along {
+			lead = results[i]
+		} else if lead.Duplicate || lead.Err != nil {
+			if got := results[i]; got.Seq != 0 || got.Duplicate != lead.Duplicate || (got.Err == nil) != (lead.Err == nil) {
+				r.Fatalf("Append, entry %d goes along with %+v, and has %+v", i, lead, got)
+			}
+			continue
+		}
 		if fault := r.judge(e, results[i]); fault != "" {
 			r.Fatalf("Append, entry %d of %d (%s, key %q): %s; result %+v",
 				i, len(list), e.Message.Topic, e.Key, fault, results[i])

@@ -44,7 +44,7 @@ func TestSuitesFindFaults(t *testing.T) {
 	for test, faults := range map[string][]string{
 		"TestReference": {
 			"drops one of a batch", "reorders", "alters a body", "loses filters", "stores some twice",
-			"forgets keys", "ignores another payload", "shares keys between streams",
+			"forgets keys", "stores what goes along", "ignores another payload", "shares keys between streams",
 			"takes After inclusively", "ends after a page", "forgets what it passed over", "hides the floor",
 			"ignores expiry", "ignores Since", "ignores filters", "matches names by their beginning",
 			"counts the expired", "counts from the oldest", "forgets the last of a purged stream",

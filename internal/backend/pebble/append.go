@@ -105,13 +105,21 @@ func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []back
 	b := &db.build
 	b.reset(now)
 	known := dedup{db: db, batch: batch, start: db.windowStart()}
+	left := false // the last that did not go along was not stored
 	for i := range entries {
-		if entries[i].Key != "" {
+		switch {
+		case entries[i].Along && left:
+			known.along = true
+			continue
+		case entries[i].Along:
+		case entries[i].Key == "":
+			left = false
+		default:
 			fresh, err := known.check(&entries[i], &results[i], i)
 			if err != nil {
 				return err
 			}
-			if !fresh {
+			if left = !fresh; left {
 				continue
 			}
 		}

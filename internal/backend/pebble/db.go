@@ -79,6 +79,7 @@ type DB struct {
 	mu     sync.Mutex // held while a commit is prepared and queued, never during an fsync
 	last   parley.Seq // the last seq given
 	keys   int64      // idempotency keys in the index
+	known  keyFilter  // of them
 	build  builder
 	totals map[parley.Stream]*total // of streams that were trimmed by count or bytes
 
@@ -118,6 +119,7 @@ func Open(dir string, opt Options) (*DB, error) {
 		return nil, err
 	}
 	db.tasks.Go(db.keepMark)
+	db.tasks.Go(db.loadFilter)
 	db.tasks.Go(db.expireKeys)
 	db.tasks.Go(db.watchSpace)
 	return db, nil

@@ -1,12 +1,12 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"maps"
 	"slices"
 	"time"
@@ -33,6 +33,7 @@ type dedup struct {
 	staged map[dedupHash]int // entries of this commit, by index
 	order  []dedupHash
 	repeat map[int]int // entry -> the entry of this commit that it repeats
+	along  bool        // some entry goes along with one that is not stored
 }
 
 // check reports whether entry i is to be stored; if not, its result is set or
@@ -46,17 +47,13 @@ func (d *dedup) check(e *backend.Entry, r *backend.Result, i int) (fresh bool, e
 		d.repeat[i] = first
 		return false, nil
 	}
-	v, err := d.db.get(dedupKey(h))
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-	case err != nil:
-		return false, err
-	case len(v) != 16:
-		return false, errCorrupt
-	default:
-		seq := parley.Seq(binary.BigEndian.Uint64(v))
+	if !d.db.known.missing(h) {
+		seq, payload, err := d.db.lookUp(h)
+		if err != nil {
+			return false, err
+		}
 		if seq > d.start {
-			d.settle(e, r, seq, v[8:])
+			d.settle(e, r, seq, payload)
 			return false, nil
 		}
 	}
@@ -66,6 +63,20 @@ func (d *dedup) check(e *backend.Entry, r *backend.Result, i int) (fresh bool, e
 	d.staged[h] = i
 	d.order = append(d.order, h)
 	return true, nil
+}
+
+// lookUp finds a key in the index: the seq is 0 if it is not there.
+func (db *DB) lookUp(h dedupHash) (seq parley.Seq, payload []byte, err error) {
+	v, err := db.get(dedupKey(h))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return 0, nil, nil
+	case err != nil:
+		return 0, nil, err
+	case len(v) != 16:
+		return 0, nil, errCorrupt
+	}
+	return parley.Seq(binary.BigEndian.Uint64(v)), v[8:], nil
 }
 
 // settle answers a repeated entry.
@@ -80,18 +91,27 @@ func (d *dedup) settle(e *backend.Entry, r *backend.Result, seq parley.Seq, payl
 
 // finish writes the new keys, once their messages have seqs.
 func (d *dedup) finish(entries []backend.Entry, results []backend.Result) error {
+	defer d.follow(entries, results)
 	if len(d.order) == 0 {
 		return nil
 	}
-	var window []byte
+	window := make([]byte, 0, len(d.order)*len(dedupHash{}))
+	var key [1 + len(dedupHash{})]byte
+	var value [16]byte
+	key[0] = kindDedup
+	// The database finds its place for a key fastest near that of the one before.
+	slices.SortFunc(d.order, func(a, b dedupHash) int { return bytes.Compare(a[:], b[:]) })
 	for _, h := range d.order {
 		i := d.staged[h]
 		payload := hashPayload(entries[i].Message)
-		v := binary.BigEndian.AppendUint64(nil, uint64(results[i].Seq))
-		if err := d.batch.Set(dedupKey(h), append(v, payload[:]...), nil); err != nil {
+		copy(key[1:], h[:])
+		binary.BigEndian.PutUint64(value[:8], uint64(results[i].Seq))
+		copy(value[8:], payload[:])
+		if err := d.batch.Set(key[:], value[:], nil); err != nil {
 			return err
 		}
 		window = append(window, h[:]...)
+		d.db.known.add(h, d.db.last)
 	}
 	for _, i := range slices.Sorted(maps.Keys(d.repeat)) {
 		first := d.repeat[i]
@@ -102,6 +122,23 @@ func (d *dedup) finish(entries []backend.Entry, results []backend.Result) error 
 	return d.batch.Set(windowKey(d.db.last), window, nil)
 }
 
+// follow sets the results of the entries that went along with one that was not
+// stored.
+func (d *dedup) follow(entries []backend.Entry, results []backend.Result) {
+	if !d.along {
+		return
+	}
+	var lead backend.Result
+	for i := range entries {
+		switch {
+		case !entries[i].Along:
+			lead = results[i]
+		case lead.Duplicate || lead.Err != nil:
+			results[i] = backend.Result{Duplicate: lead.Duplicate, Err: lead.Err}
+		}
+	}
+}
+
 // windowStart is the seq below which keys are forgotten. A seq is never below
 // the time in µs at which it was given.
 func (db *DB) windowStart() parley.Seq {
@@ -109,32 +146,31 @@ func (db *DB) windowStart() parley.Seq {
 }
 
 func hashKey(s parley.Stream, key string) dedupHash {
-	h := sha256.New()
-	writeField(h, string(s))
-	writeField(h, key)
-	return dedupHash(h.Sum(nil)[:16])
+	var stack [512]byte
+	sum := sha256.Sum256(appendField(appendField(stack[:0], string(s)), key))
+	return dedupHash(sum[:16])
 }
 
 // hashPayload covers what a publisher chose. Expiry is left out: it is often
 // computed anew for a retry.
 func hashPayload(m *parley.Message) [8]byte {
-	h := sha256.New()
-	writeField(h, string(m.Topic))
-	writeField(h, m.Header)
-	writeField(h, string(m.Body))
-	for _, k := range slices.Sorted(maps.Keys(m.Filters)) {
-		writeField(h, k)
-		writeField(h, m.Filters[k])
+	var stack [1024]byte
+	p := appendField(stack[:0], string(m.Topic))
+	p = appendField(p, m.Header)
+	p = binary.BigEndian.AppendUint64(p, uint64(len(m.Body)))
+	p = append(p, m.Body...)
+	if len(m.Filters) > 0 {
+		for _, k := range slices.Sorted(maps.Keys(m.Filters)) {
+			p = appendField(appendField(p, k), m.Filters[k])
+		}
 	}
-	return [8]byte(h.Sum(nil)[:8])
+	sum := sha256.Sum256(p)
+	return [8]byte(sum[:8])
 }
 
-// writeField writes the length first, so that fields cannot run together.
-func writeField(h hash.Hash, s string) {
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(len(s)))
-	_, _ = h.Write(n[:])
-	_, _ = h.Write([]byte(s))
+// appendField writes the length first, so that fields cannot run together.
+func appendField(dst []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint64(dst, uint64(len(s))), s...)
 }
 
 // expireKeys forgets idempotency keys that have left the window.
@@ -199,5 +235,9 @@ func (db *DB) forget(window, hashes []byte) error {
 	if err := db.putLast(batch); err != nil {
 		return err
 	}
-	return db.db.Apply(batch, pebble.NoSync)
+	if err := db.db.Apply(batch, pebble.NoSync); err != nil {
+		return err
+	}
+	db.known.forget(until)
+	return nil
 }

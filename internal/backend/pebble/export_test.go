@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -116,4 +117,41 @@ func (db *DB) Tend(ctx context.Context) { db.tendSpace(ctx) }
 func Watermarks(total, wanted int64) (memTable, reserve, resume, ballast int64) {
 	m := marksFor(total, wanted)
 	return m.memTable, m.reserve, m.resume, m.ballast
+}
+
+// KeyFilter is the filter of idempotency keys, by itself.
+type KeyFilter struct{ f keyFilter }
+
+// Add notes key number n, of the commit that ends at seq.
+func (f *KeyFilter) Add(n int, seq parley.Seq) {
+	f.f.complete = true
+	f.f.add(hashKey("s", strconv.Itoa(n)), seq)
+}
+
+// Missing reports whether the filter says that key number n is not there.
+func (f *KeyFilter) Missing(n int) bool { return f.f.missing(hashKey("s", strconv.Itoa(n))) }
+
+// Forget says that the keys of the commits up to until are gone. It returns how
+// many generations are left.
+func (f *KeyFilter) Forget(until parley.Seq) int {
+	f.f.forget(until)
+	return len(f.f.generations)
+}
+
+// GenerationKeys is how many keys one generation has.
+const GenerationKeys = generationKeys
+
+// FilterComplete reports whether the filter is in use: all that the store had
+// when it was opened has been read.
+func (db *DB) FilterComplete() bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.known.complete
+}
+
+// LoseFilter makes the filter what it would be had no key been added to it.
+func (db *DB) LoseFilter() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.known = keyFilter{complete: true}
 }
