@@ -47,7 +47,7 @@ func newServer(t *testing.T, args ...string) *server {
 // start runs the program until it listens.
 func (s *server) start(args ...string) {
 	s.t.Helper()
-	s.cmd = exec.Command(s.binary, append([]string{"serve", "--http", s.address, "--storage-path", s.dir}, args...)...) //nolint:gosec // the program under test
+	s.cmd = exec.Command(s.binary, append([]string{"serve", "--http", s.address, "--storage-path", s.dir}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -77,7 +77,7 @@ func (s *server) kill() {
 // printed.
 func (s *server) run(args ...string) string {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), s.binary, append(args, "--server", "http://"+s.address)...) //nolint:gosec // the program under test
+	cmd := exec.CommandContext(s.t.Context(), s.binary, append(args, "--server", "http://"+s.address)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
