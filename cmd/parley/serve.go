@@ -26,8 +26,8 @@ func newServe() *cobra.Command {
 			"values separated by spaces) and in a YAML file named by --config (storage-path: DIR). Flags win over the\n" +
 			"environment, the environment over the file. What a flag switches on, the same with no- switches off (--no-ws).\n" +
 			"\"parley config\" shows what comes of it, and \"parley config --check\" only whether it is right.\n\n" +
-			"Without a setting that says who may issue credentials, or --auth, nobody is asked for one, and the server is for this\n" +
-			"machine alone unless --open-to-network says otherwise.",
+			"Without authentication (--auth, --jwt-key, --jwks, --oidc, --google-client, --ca-dir) the server is for this machine alone,\n" +
+			"unless --open-to-network says otherwise.",
 		Example: "  parley serve\n" +
 			"  parley serve --http 127.0.0.1:9000 --storage-path /var/lib/parley\n" +
 			"  parley serve --retention orders=age:30d,bytes:10GiB --retention '*=messages:1000000'\n" +
