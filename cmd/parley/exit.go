@@ -37,8 +37,9 @@ const exitHelp = `Exit codes:
 `
 
 // credentialHint says what to do about a credential that is missing or refused.
-const credentialHint = `Show a token or an API key with --token-file or --api-key-file, or as PARLEY_TOKEN or PARLEY_API_KEY in the
-environment. An operator makes one with "parley token issue" or "parley key create". Why one is refused is in the server's log.`
+const credentialHint = `Show a token or an API key as PARLEY_TOKEN or PARLEY_API_KEY in the environment or, where a command has these
+flags, with --token-file or --api-key-file. An operator makes one with "parley token issue" or "parley key create".
+Why one is refused is in the server's log.`
 
 // usageError is a command line that makes no sense.
 type usageError struct {
