@@ -52,17 +52,19 @@ func (c *Client) do(ctx context.Context, method string, params, result any) erro
 			return err
 		}
 	}
-	pace := pacer{Backoff: c.options.Backoff}
+	pace, told := pacer{Backoff: c.options.Backoff}, false
 	for {
 		err := c.once(ctx, method, p, result)
 		if !busy(err) {
 			return err
 		}
-		if pace.attempt == toldAfter {
+		wait := pace.next(err)
+		if !told && (pace.attempt > toldAfter || wait >= toldWait) {
+			told = true
 			c.options.Logger.WarnContext(ctx, "the server refuses for now; trying on", "method", method, "err", err)
 		}
 		select {
-		case <-time.After(pace.next(err)):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-c.closed:
@@ -71,9 +73,13 @@ func (c *Client) do(ctx context.Context, method string, params, result any) erro
 	}
 }
 
-// toldAfter is after how many refusals the logger hears of a call: a moment of
-// too much load is nobody's concern, a full disk is.
-const toldAfter = 3
+// The logger hears of a call after toldAfter refusals, or when the next attempt is
+// toldWait away: a moment of too much load is nobody's concern, a full disk is,
+// and so is a rate that is used up.
+const (
+	toldAfter = 3
+	toldWait  = 2 * time.Second
+)
 
 // busy reports whether err is an answer that asks to try again later.
 func busy(err error) bool {

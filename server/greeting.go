@@ -31,8 +31,25 @@ func (s *Server) Greeting() string {
 	if url != defaultURL {
 		option = " --server " + url
 	}
-	fmt.Fprintf(&b, "try it:\n  parley sub%s /hello\n  parley pub%s /hello \"hi there\"\n", option, option)
+	if !s.access.open() {
+		fmt.Fprintf(&b, "try it, with \"umask 077\":\n  parley token issue%s ann --grant publish,subscribe:/hello > token\n", s.operatorOption())
+		option += " --token-file token"
+	} else {
+		b.WriteString("try it:\n")
+	}
+	fmt.Fprintf(&b, "  parley sub%s /hello\n  parley pub%s /hello \"hi there\"\n", option, option)
 	return b.String()
+}
+
+// operatorOption is how an operator's command finds the server.
+func (s *Server) operatorOption() string {
+	if s.admin != nil {
+		return " --server " + s.AdminURL()
+	}
+	if url := s.URL(); url != defaultURL {
+		return " --server " + url
+	}
+	return ""
 }
 
 // defaultURL is where the command's clients look for a server.

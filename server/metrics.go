@@ -20,7 +20,7 @@ import (
 //	who is connected?      connections, sessions, subscriptions, sessions_closed_total, connections_refused_total
 //	what is it doing?      received_messages_total = published_… + duplicate_… + conflicting_… + refused_… +
 //	                       storage_full_… + failed_… + invalid_…; delivered_messages_total, replays_total
-//	is it keeping up?      commit_duration_seconds, commits_total, publish_queue_bytes of _limit_bytes,
+//	is it keeping up?      durable_lag_messages, commit_duration_seconds, commits_total, publish_queue_bytes of _limit_bytes,
 //	                       refused_messages_total, slow_fallbacks_total, tail_bytes
 //	what is about to fail? storage_full, storage_full_messages_total, disk_free_bytes, disk_reserve_bytes, store_disk_bytes, store_compaction_debt_bytes, store_l0_tables,
 //	                       store_memtable_bytes, store_wal_bytes, process_open_fds of process_max_fds
@@ -57,6 +57,7 @@ type collector struct {
 	server  *Server
 	metrics []metric
 	commit  *prometheus.Desc
+	lag     *prometheus.Desc
 }
 
 // register adds everything to a registry.
@@ -69,7 +70,7 @@ func (s *Server) register(registry *prometheus.Registry) {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&collector{server: s, metrics: all, commit: prometheus.NewDesc(
-			"parley_commit_duration_seconds", "Time to make one batch of messages durable.", nil, nil)},
+			"parley_commit_duration_seconds", "Time to make one batch of messages durable.", nil, nil), lag: lagDesc()},
 	)
 }
 
@@ -79,6 +80,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 		to <- m.desc
 	}
 	to <- c.commit
+	to <- c.lag
 }
 
 // Collect implements prometheus.Collector.
@@ -101,6 +103,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	to <- c.commits(&now.broker)
+	c.collectLags(to)
 }
 
 // commits is the histogram of commit times.

@@ -56,6 +56,7 @@ type Server struct {
 	talks            sync.WaitGroup // one for each conversation
 	count            counters
 	census           census
+	lags             lags
 	toggles          toggles
 	ready            atomic.Bool
 	profile          *profile // nil without one

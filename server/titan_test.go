@@ -98,13 +98,18 @@ func holding(t *testing.T, ca *auth.CA, user string) *tls.Config {
 // dialLength connects to Devastator's listener.
 func dialLength(t *testing.T, at string, config *tls.Config) *wire.Length {
 	t.Helper()
-	conn, err := (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", at)
+	conn, err := dialTLS(t, at, config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := wire.NewLength(conn, &wire.LengthConfig{Keeper: &wire.Keeper{}, MaxFrame: 16 << 20})
 	t.Cleanup(func() { _ = l.Close(0, "") })
 	return l
+}
+
+func dialTLS(t *testing.T, at string, config *tls.Config) (net.Conn, error) {
+	t.Helper()
+	return (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", at)
 }
 
 const titanProbe = `{"id":"probe","method":"ping"}`

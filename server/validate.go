@@ -73,7 +73,7 @@ func (c *Config) prefixFaults(add func(key, problem string)) {
 func (c *Config) listenFaults(add func(key, problem string)) {
 	h := &c.HTTP
 	const anybody = " is wider than loopback, and without authentication anybody who reaches it may publish and read everything; " +
-		"allowed: a loopback address such as 127.0.0.1:8080, or the same with --open-to-network " +
+		"allowed: a loopback address such as 127.0.0.1:8080, the same with authentication (--auth, --jwt-key, …), or with --open-to-network " +
 		"(in a container PARLEY_OPEN_TO_NETWORK=true, and publish the port on 127.0.0.1 only)"
 	const readable = " is wider than loopback, and without TLS credentials and messages can be read on the way; " +
 		"allowed: --https with a certificate, or --plain-to-network behind a proxy that has one"

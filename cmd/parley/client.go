@@ -28,7 +28,8 @@ func newClient() *cobra.Command {
 			"On a terminal it goes on printing until it is interrupted. When stdin is a pipe or a file, it sends everything,\n" +
 			"waits until each command has its answer, and exits with 0, whatever the answers are, or with 3 if one never comes.\n" +
 			"When the connection breaks it connects again and restores the subscriptions, each after the last message that came\n" +
-			"for it; commands that had no answer yet are not repeated.",
+			"for it; commands that had no answer yet are not repeated.\n\n" +
+			"A server that asks for a credential takes PARLEY_TOKEN or PARLEY_API_KEY of the environment; --user is then that user.",
 		Example: "  parley client\n" +
 			"  parley client '+ /orders 0'                            # all stored messages, then what comes\n" +
 			"  parley client -x \"$(printf '> /orders\\n\\nhello')\"      # publish and leave\n" +
@@ -51,6 +52,7 @@ func newClient() *cobra.Command {
 		o.Logger = slog.New(talk(c.ErrOrStderr(), least))
 		o.Commands, o.In, o.Out = args, c.InOrStdin(), c.OutOrStdout()
 		o.Interactive = terminal(o.In)
+		o.Credential = cmp.Or(os.Getenv("PARLEY_TOKEN"), os.Getenv("PARLEY_API_KEY"))
 		if terminal(o.Out) {
 			o.Clean = tamed
 		}

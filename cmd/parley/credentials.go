@@ -110,12 +110,15 @@ func readSecret(name string) (string, error) {
 	return secret, nil
 }
 
+// errNobody is a server that was not told who asks.
+var errNobody = fmt.Errorf("the server does not know who you are: say so with --token-file, --api-key-file or --user: %w", parley.ErrUnauthenticated)
+
 // who is whose inbox a command is about: a server that does not know has nothing
 // to show.
 func who(ctx context.Context, conn *client.Client) (client.WhoAmI, error) {
 	me, err := conn.WhoAmI(ctx)
 	if err == nil && me.User == "" {
-		err = fmt.Errorf("the server does not know who you are: say so with --token-file, --api-key-file or --user: %w", parley.ErrUnauthenticated)
+		err = errNobody
 	}
 	return me, err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -96,12 +97,20 @@ func durableCommand(c *cobra.Command, done string, body func() (map[string]any, 
 		}
 		var now durable
 		if err := d.send(c.Context(), &now); err != nil {
-			return err
+			return ownerless(err, *owner)
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s of %s: %d behind\n", done, now.Name, now.Topic, now.Lag)
 		return err
 	}
 	return c
+}
+
+// ownerless reminds who looked among nobody's things that most have an owner.
+func ownerless(err error, owner string) error {
+	if owner == "" && errors.Is(err, parley.ErrNotFound) {
+		return fmt.Errorf("%w; that of a user needs --owner USER", err)
+	}
+	return err
 }
 
 func pausing(paused bool) func() (map[string]any, error) {

@@ -36,6 +36,11 @@ const exitHelp = `Exit codes:
   130  interrupted
 `
 
+// credentialHint says what to do about a credential that is missing or refused.
+const credentialHint = `Show a token or an API key as PARLEY_TOKEN or PARLEY_API_KEY in the environment or, where a command has these
+flags, with --token-file or --api-key-file. An operator makes one with "parley token issue" or "parley key create".
+Why one is refused is in the server's log.`
+
 // usageError is a command line that makes no sense.
 type usageError struct {
 	err     error
@@ -72,6 +77,9 @@ func exit(ctx context.Context, stderr io.Writer, err error) int {
 	if u, ok := errors.AsType[*usageError](err); ok {
 		tell(stderr, "Try \"%s --help\".\n", u.command)
 		return exitUsage
+	}
+	if errors.Is(err, parley.ErrUnauthenticated) && !errors.Is(err, errNobody) {
+		tell(stderr, "%s\n", credentialHint)
 	}
 	return exitCode(err)
 }

@@ -26,10 +26,12 @@ func newServe() *cobra.Command {
 			"values separated by spaces) and in a YAML file named by --config (storage-path: DIR). Flags win over the\n" +
 			"environment, the environment over the file. What a flag switches on, the same with no- switches off (--no-ws).\n" +
 			"\"parley config\" shows what comes of it, and \"parley config --check\" only whether it is right.\n\n" +
-			"There is no authentication yet: the server is for this machine alone unless --open-to-network says otherwise.",
+			"Without authentication (--auth, --jwt-key, --jwks, --oidc, --google-client, --ca-dir) the server is for this machine alone,\n" +
+			"unless --open-to-network says otherwise.",
 		Example: "  parley serve\n" +
 			"  parley serve --http 127.0.0.1:9000 --storage-path /var/lib/parley\n" +
 			"  parley serve --retention orders=age:30d,bytes:10GiB --retention '*=messages:1000000'\n" +
+			"  parley serve --auth --grant 'send:/$inbox/*'          # everybody needs a credential; see parley user, token and key\n" +
 			"  parley serve --config /etc/parley.yaml",
 		Args: between(0, 0),
 	}

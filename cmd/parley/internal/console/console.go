@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,8 @@ type Options struct {
 	URL string
 	// User is who this is. It goes into the address as it is.
 	User string
+	// Credential, a token or an API key, is shown to the server; empty is none.
+	Credential string
 	// Commands are sent before anything from In, each as one frame, as it is.
 	Commands []string
 	// Exit ends the client when Commands are written, without reading In and
@@ -62,13 +65,14 @@ var errDone = errors.New("done")
 // ctx ends, which for a person is the way to leave and no error. That the first
 // connection fails is an error; later ones are tried until one succeeds. The
 // error wraps parley.ErrUnavailable when the server was not there or did not
-// answer, and parley.ErrInvalid when the options or the input make no sense.
+// answer, parley.ErrUnauthenticated or ErrForbidden when it wants another
+// credential, also later, and parley.ErrInvalid when the options or the input make no sense.
 func Run(ctx context.Context, o Options) error {
 	address, err := address(o.URL, o.User)
 	if err != nil {
 		return err
 	}
-	conn, err := dial(ctx, address)
+	conn, err := dial(ctx, address, o.Credential)
 	if err != nil {
 		return err
 	}
@@ -105,10 +109,20 @@ func address(url, user string) (string, error) {
 
 // dial connects. No Origin is sent: this is no browser, and a server that is
 // open to a network would have to admit it.
-func dial(ctx context.Context, address string) (*wire.WebSocket, error) {
-	conn, err := wire.Dial(ctx, address, nil)
+func dial(ctx context.Context, address, credential string) (*wire.WebSocket, error) {
+	var header http.Header
+	if credential != "" {
+		header = http.Header{"Authorization": {"Bearer " + credential}}
+	}
+	conn, err := wire.Dial(ctx, address, header)
 	if err == nil || errors.Is(err, parley.ErrInvalid) || ctx.Err() != nil {
 		return conn, err
+	}
+	switch status, _ := errors.AsType[wire.StatusError](err); status {
+	case http.StatusUnauthorized:
+		return nil, fmt.Errorf("the server does not know who this is: %w", parley.ErrUnauthenticated)
+	case http.StatusForbidden:
+		return nil, fmt.Errorf("the server does not let this user in; the name must be that of the credential: %w", parley.ErrForbidden)
 	}
 	return nil, fmt.Errorf("%w: %w", parley.ErrUnavailable, err)
 }

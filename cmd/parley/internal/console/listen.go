@@ -2,8 +2,10 @@ package console
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/wire"
 )
 
@@ -94,8 +96,11 @@ func (s *session) reconnect(ctx context.Context) (*wire.WebSocket, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		conn, err := dial(ctx, s.address)
-		if err != nil {
+		conn, err := dial(ctx, s.address, s.o.Credential)
+		switch {
+		case errors.Is(err, parley.ErrUnauthenticated), errors.Is(err, parley.ErrForbidden):
+			return nil, err // trying again will not help
+		case err != nil:
 			s.o.Logger.DebugContext(ctx, "cannot connect", "error", err)
 			continue
 		}
