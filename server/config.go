@@ -20,7 +20,11 @@ type Config struct {
 	Storage   Storage
 	Limits    Limits
 	Retention []Retention
-	Log       Log
+	// Inboxes is what the inbox of each user keeps, DeadLetters what becomes of
+	// the messages that each user's devices and durable subscriptions could not
+	// deal with.
+	Inboxes, DeadLetters Bounds
+	Log                  Log
 	// Profile is "cpu", "mem" or "block" for a profile that is written to the
 	// working directory when the server stops; empty for none.
 	Profile string
@@ -190,6 +194,14 @@ type Retention struct {
 	Messages int64
 }
 
+// Bounds are what a stream keeps: the first bound that is exceeded drops the
+// oldest messages. A zero bound keeps everything; one of them must be given.
+type Bounds struct {
+	Age      time.Duration
+	Bytes    int64
+	Messages int64
+}
+
 // Log says what the server logs and how.
 type Log struct {
 	Level slog.Level
@@ -243,10 +255,12 @@ func Default() Config {
 			PerUser: 1_000,
 			Rates:   []RateLimit{{What: doAuth, Of: ofAddress, Count: 100, Per: time.Second, Burst: 1_000}},
 		},
-		Auth:    Auth{TokenTTL: 30 * 24 * time.Hour, CertificateTTL: 90 * 24 * time.Hour},
-		Storage: Storage{Kind: StorageFile, Path: "parley-data"},
-		Limits:  Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
-		Log:     Log{Level: slog.LevelInfo, Format: LogAuto},
-		Drain:   10 * time.Second,
+		Auth:        Auth{TokenTTL: 30 * 24 * time.Hour, CertificateTTL: 90 * 24 * time.Hour},
+		Storage:     Storage{Kind: StorageFile, Path: "parley-data"},
+		Limits:      Limits{Message: 1 << 20, PublishQueue: 64 << 20, Tail: 16 << 20},
+		Inboxes:     Bounds{Age: 30 * 24 * time.Hour, Bytes: 256 << 20, Messages: 100_000},
+		DeadLetters: Bounds{Age: 30 * 24 * time.Hour, Bytes: 64 << 20, Messages: 10_000},
+		Log:         Log{Level: slog.LevelInfo, Format: LogAuto},
+		Drain:       10 * time.Second,
 	}
 }

@@ -36,6 +36,7 @@ func samples(t *testing.T, s server.Setting) (a, b string) {
 		"KEY":       {"alg=HS256,iss=https://a.example,aud=chat,file=one.key", "alg=HS256,alg=HS512,user=userid,env=TITAN_PASS,legacy"},
 		"KEYS":      {"alg=RS256,iss=https://a.example,aud=chat,url=https://a.example/keys", "alg=EdDSA,iss=b,aud=c,url=https://b.example/keys"},
 		"PROVIDER":  {"name=a,iss=https://a.example,aud=one", "name=b,iss=https://b.example,aud=one,aud=two"},
+		"BOUNDS":    {"age:1h30m", "bytes:1GiB,messages:7"},
 		"RULE":      {"a=age:1h30m", "b=bytes:1GiB,messages:7"},
 	}
 	if pair, ok := byKey[s.Key]; ok {

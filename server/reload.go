@@ -16,7 +16,7 @@ import (
 // reloadedKeys are the settings that Reload applies to a running server.
 func reloadedKeys() []string {
 	return []string{
-		"log", "retention", "allow-origin", "max-connections", "max-connections-per-ip", "max-connections-per-user", "rate", "write-timeout", "drain-timeout",
+		"log", "retention", "inbox-retention", "dead-letter-retention", "allow-origin", "max-connections", "max-connections-per-ip", "max-connections-per-user", "rate", "write-timeout", "drain-timeout",
 	}
 }
 
@@ -83,6 +83,7 @@ func (s *Server) Reload(cfg Config) (Changes, error) {
 		next.Log.Var.Set(next.Log.Level)
 	}
 	s.broker.SetRetention(rulesOf(next.Retention))
+	s.broker.SetBounds(boundsOf(next.Inboxes), boundsOf(next.DeadLetters))
 	s.sessions.limit(next.HTTP.Connections, next.HTTP.PerAddress)
 	s.access.limit(&next.Access)
 	for _, l := range s.live.limiters {

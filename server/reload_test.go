@@ -319,3 +319,40 @@ func TestReloadChangesWhoMayConnect(t *testing.T) {
 		}
 	}
 }
+
+// TestInboxRetention: an inbox keeps what the setting says, and from a reload on
+// what the new one says.
+func TestInboxRetention(t *testing.T) {
+	t.Parallel()
+	cfg := server.Default()
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.Storage.Kind = server.StorageMemory
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Inboxes = server.Bounds{Age: time.Hour, Messages: 3}
+	cfg.Access.Required = true
+	s := run(t, cfg)
+	eventually(t, "the server is ready", func() bool { return request(t, http.MethodGet, s.URL()+"/admin/readycheck", nil).status == http.StatusOK })
+	if got := request(t, http.MethodPost, s.URL()+"/v1/users", withBody("application/json", `{"user":"ann","grants":["send:/$inbox/*"]}`)); got.status != http.StatusCreated {
+		t.Fatalf("a user is answered by %d %s", got.status, got.body)
+	}
+	token := member(t, request(t, http.MethodPost, s.URL()+"/v1/users/ann/tokens", withBody("application/json", `{"ttl":"1h"}`)).body, "token")
+	overflow := func(keeps int) {
+		t.Helper()
+		for range 6 {
+			if got := request(t, http.MethodPost, s.URL()+"/v1/send", bearing(token, `{"to":"ann","text":"hi"}`)); got.status != http.StatusCreated {
+				t.Fatalf("sending is answered by %d %s", got.status, got.body)
+			}
+		}
+		eventually(t, "the inbox is trimmed", func() bool {
+			return strings.Count(request(t, http.MethodGet, s.URL()+"/v1/inbox", bearing(token, "")).body, `"seq":`) == keeps
+		})
+	}
+	overflow(3)
+	cfg.Inboxes = server.Bounds{Messages: 5}
+	cfg.DeadLetters = server.Bounds{Age: time.Hour}
+	changes, err := s.Reload(cfg)
+	if err != nil || !slices.Equal(changes.Applied, []string{"inbox-retention: messages:5", "dead-letter-retention: age:1h"}) || changes.Pending != nil {
+		t.Errorf("Reload says %+v, %v", changes, err)
+	}
+	overflow(5)
+}

@@ -1,17 +1,23 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/broker"
 )
 
 // retentionAllowed is what an error says about the right form of a rule.
 const retentionAllowed = "STREAM=BOUND,…, where STREAM is a topic's first segment, or * for all others, and BOUND is " +
 	"age:DURATION, bytes:SIZE or messages:NUMBER, such as orders=age:30d,bytes:10GiB"
+
+// boundsAllowed is the same for bounds alone.
+const boundsAllowed = "BOUND,…, where BOUND is age:DURATION, bytes:SIZE or messages:NUMBER, such as age:30d,bytes:256MiB,messages:100000; " +
+	"what is not given has no bound"
 
 // ParseRetention reads a rule such as orders=age:30d,bytes:10GiB,messages:1000000.
 // Each bound may be given once, at least one must be, and none may be 0.
@@ -23,35 +29,45 @@ func ParseRetention(s string) (Retention, error) {
 	if err := checkStream(name); err != nil {
 		return Retention{}, err
 	}
-	r := Retention{Stream: parley.Stream(name)}
-	seen := make(map[string]bool)
-	for bound := range strings.SplitSeq(bounds, ",") {
-		kind, value, _ := strings.Cut(bound, ":")
-		if seen[kind] {
-			return Retention{}, fmt.Errorf("gives %s twice", kind)
-		}
-		seen[kind] = true
-		if err := setBound(&r, kind, value); err != nil {
-			return Retention{}, err
-		}
+	b, err := ParseBounds(bounds)
+	if err != nil {
+		return Retention{}, err
 	}
-	return r, nil
+	return Retention{Stream: parley.Stream(name), Age: b.Age, Bytes: b.Bytes, Messages: b.Messages}, nil
 }
 
-// setBound sets one bound of r from its text.
-func setBound(r *Retention, kind, value string) error {
+// ParseBounds reads bounds such as age:30d,bytes:256MiB,messages:100000. Each may
+// be given once, at least one must be, and none may be 0.
+func ParseBounds(s string) (Bounds, error) {
+	var b Bounds
+	seen := make(map[string]bool)
+	for bound := range strings.SplitSeq(s, ",") {
+		kind, value, _ := strings.Cut(bound, ":")
+		if seen[kind] {
+			return Bounds{}, fmt.Errorf("gives %s twice", kind)
+		}
+		seen[kind] = true
+		if err := b.set(kind, value); err != nil {
+			return Bounds{}, err
+		}
+	}
+	return b, nil
+}
+
+// set sets one bound from its text.
+func (b *Bounds) set(kind, value string) error {
 	var n int64
 	var err error
 	switch kind {
 	case "age":
-		r.Age, err = ParseDuration(value)
-		n = int64(r.Age)
+		b.Age, err = ParseDuration(value)
+		n = int64(b.Age)
 	case "bytes":
-		r.Bytes, err = ParseSize(value)
-		n = r.Bytes
+		b.Bytes, err = ParseSize(value)
+		n = b.Bytes
 	case "messages":
-		r.Messages, err = strconv.ParseInt(value, 10, 64)
-		n = r.Messages
+		b.Messages, err = strconv.ParseInt(value, 10, 64)
+		n = b.Messages
 		if err != nil {
 			err = errors.New("not a whole number")
 		}
@@ -69,17 +85,32 @@ func setBound(r *Retention, kind, value string) error {
 
 // String is r as ParseRetention reads it.
 func (r Retention) String() string {
+	return string(r.Stream) + "=" + Bounds{r.Age, r.Bytes, r.Messages}.String()
+}
+
+// String is b as ParseBounds reads it.
+func (b Bounds) String() string {
 	var bounds []string
-	if r.Age > 0 {
-		bounds = append(bounds, "age:"+formatDuration(r.Age))
+	if b.Age > 0 {
+		bounds = append(bounds, "age:"+formatDuration(b.Age))
 	}
-	if r.Bytes > 0 {
-		bounds = append(bounds, "bytes:"+FormatSize(r.Bytes))
+	if b.Bytes > 0 {
+		bounds = append(bounds, "bytes:"+FormatSize(b.Bytes))
 	}
-	if r.Messages > 0 {
-		bounds = append(bounds, "messages:"+strconv.FormatInt(r.Messages, 10))
+	if b.Messages > 0 {
+		bounds = append(bounds, "messages:"+strconv.FormatInt(b.Messages, 10))
 	}
-	return string(r.Stream) + "=" + strings.Join(bounds, ",")
+	return strings.Join(bounds, ",")
+}
+
+// bounds are what each stream of a kind keeps.
+func bounds() kind[Bounds] {
+	return kind[Bounds]{value: "BOUNDS", allowed: boundsAllowed, parse: ParseBounds, format: Bounds.String}
+}
+
+// boundsOf translates b: what it leaves open is not the broker's default.
+func boundsOf(b Bounds) broker.Bounds {
+	return broker.Bounds{Age: cmp.Or(b.Age, -1), Messages: int(cmp.Or(b.Messages, -1)), Bytes: cmp.Or(b.Bytes, -1)}
 }
 
 // checkStream says what is wrong with the name of a rule's stream.

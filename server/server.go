@@ -142,6 +142,8 @@ func (s *Server) brokerConfig() broker.Config {
 		QueueBytes: int(s.cfg.Limits.PublishQueue),
 		TailBytes:  int(s.cfg.Limits.Tail),
 		Retention:  rulesOf(s.cfg.Retention),
+		Inbox:      boundsOf(s.cfg.Inboxes),
+		Dead:       boundsOf(s.cfg.DeadLetters),
 	}
 }
 

@@ -38,6 +38,15 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
+func TestBoundsReadWhatTheyWrite(t *testing.T) {
+	for _, text := range []string{"age:30d,bytes:256MiB,messages:100000", "messages:1", "age:1h"} {
+		b, err := server.ParseBounds(text)
+		if err != nil || b.String() != text {
+			t.Errorf("%s was read as %+v, %v", text, b, err)
+		}
+	}
+}
+
 func TestRetentionReadsWhatItWrites(t *testing.T) {
 	for _, text := range []string{"orders=age:30d,bytes:10GiB,messages:1000000", "*=age:1d12h", "a=bytes:17", "b=age:25h", "c=age:1h30m5s", "d=age:2d1h"} {
 		r, err := server.ParseRetention(text)

@@ -48,7 +48,8 @@ type Config struct {
 	RetentionInterval time.Duration
 	// Inbox is what each inbox keeps: 30 days, the newest 100,000 messages, and of
 	// them 256 MiB. Negative is without bound. Dead is the same for the dead
-	// letters of each user: 30 days, 10,000 messages and 64 MiB.
+	// letters of each user: 30 days, 10,000 messages and 64 MiB. SetBounds
+	// replaces them.
 	Inbox, Dead Bounds
 }
 
@@ -87,8 +88,7 @@ func New(cfg Config) *Broker {
 	cfg.SessionBytes = cmp.Or(cfg.SessionBytes, 1<<20)
 	cfg.TailBytes = cmp.Or(cfg.TailBytes, 16<<20)
 	cfg.RetentionInterval = cmp.Or(cfg.RetentionInterval, time.Minute)
-	cfg.Inbox = cfg.Inbox.or(Bounds{Age: 30 * 24 * time.Hour, Messages: 100_000, Bytes: 256 << 20})
-	cfg.Dead = cfg.Dead.or(Bounds{Age: 30 * 24 * time.Hour, Messages: 10_000, Bytes: 64 << 20})
+	cfg.Inbox, cfg.Dead = cfg.Inbox.or(defaultInbox()), cfg.Dead.or(defaultDead())
 	if cfg.Clock == nil {
 		cfg.Clock = clock.New(clock.Options{Logger: cfg.Logger})
 	}

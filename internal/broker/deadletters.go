@@ -169,8 +169,9 @@ func (b *Broker) removeLetters(ctx context.Context, owner string, ranges []SeqRa
 		return err
 	}
 	r := backend.Record{Key: removedKey(owner), Value: value, Rev: record.rev}
-	if b.cfg.Dead.Age > 0 {
-		r.Expires = b.cfg.Clock.Now().Add(2*b.cfg.Dead.Age + 24*time.Hour)
+	if bounds, ok := b.personal.bounds(stream); ok && bounds.Age > 0 {
+		// With a year to spare, in case that letters are kept for longer from now on.
+		r.Expires = b.cfg.Clock.Now().Add(2*bounds.Age + 365*24*time.Hour)
 	}
 	_, err = b.cfg.KV.Put(ctx, r)
 	return err

@@ -71,13 +71,13 @@ func beyondOwn(s parley.Stream) parley.Stream {
 // personal watches how the inboxes and dead letters of users grow. One that is
 // not written to costs nothing but its turn in the sweep.
 type personal struct {
-	inbox, dead Bounds
-	wake        chan struct{}
+	wake chan struct{}
 
-	mu    sync.Mutex
-	grown map[parley.Stream]growth // since they were trimmed
-	over  map[parley.Stream]struct{}
-	at    parley.Stream // the sweep goes on here
+	mu          sync.Mutex
+	inbox, dead Bounds
+	grown       map[parley.Stream]growth // since they were trimmed
+	over        map[parley.Stream]struct{}
+	at          parley.Stream // the sweep goes on here
 }
 
 type growth struct {
@@ -100,8 +100,28 @@ func newPersonal(inbox, dead Bounds) personal {
 	}
 }
 
+// SetBounds replaces Config.Inbox and Config.Dead. What is beyond new bounds is
+// dropped when its stream is looked at next: when it grows, or in the sweep.
+func (b *Broker) SetBounds(inbox, dead Bounds) {
+	p := &b.personal
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inbox, p.dead = inbox.or(defaultInbox()), dead.or(defaultDead())
+}
+
+func defaultInbox() Bounds {
+	return Bounds{Age: 30 * 24 * time.Hour, Messages: 100_000, Bytes: 256 << 20}
+}
+func defaultDead() Bounds { return Bounds{Age: 30 * 24 * time.Hour, Messages: 10_000, Bytes: 64 << 20} }
+
 // bounds are those of a stream; ok is false when it is nobody's own.
 func (p *personal) bounds(s parley.Stream) (b Bounds, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.boundsLocked(s)
+}
+
+func (p *personal) boundsLocked(s parley.Stream) (b Bounds, ok bool) {
 	switch {
 	case strings.HasPrefix(string(s), inboxStreams):
 		return p.inbox, true
@@ -121,7 +141,7 @@ func (p *personal) grew(messages []*parley.Message) {
 			continue
 		}
 		s := m.Topic.Stream()
-		b, ok := p.bounds(s)
+		b, ok := p.boundsLocked(s)
 		if !ok {
 			continue
 		}
