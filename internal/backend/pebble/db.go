@@ -83,6 +83,8 @@ type DB struct {
 	build  builder
 	totals map[parley.Stream]*total // of streams that were trimmed by count or bytes
 
+	swept []byte // the key after which the sweep of expired records goes on; one sweep at a time
+
 	kv   [kvStripes]sync.Mutex // serialise the compare-and-set of the keys with their hash; held over an fsync
 	trim sync.Mutex            // one Trim at a time
 

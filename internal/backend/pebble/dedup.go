@@ -173,7 +173,8 @@ func appendField(dst []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint64(dst, uint64(len(s))), s...)
 }
 
-// expireKeys forgets idempotency keys that have left the window.
+// expireKeys forgets idempotency keys that have left the window, and records that
+// have expired.
 func (db *DB) expireKeys() {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
@@ -184,6 +185,9 @@ func (db *DB) expireKeys() {
 		case <-tick.C:
 			if err := db.forgetKeys(context.Background()); err != nil {
 				db.opt.Logger.Error("cannot expire idempotency keys", "error", err)
+			}
+			if err := db.sweepRecords(sweptRecords); err != nil {
+				db.opt.Logger.Error("cannot remove expired records", "error", err)
 			}
 		}
 	}

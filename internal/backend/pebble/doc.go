@@ -11,7 +11,7 @@
 //	f stream                 -> the stream's floor
 //	i hash                   -> what an idempotency key stored
 //	w seq                    -> the hashes that commit added, for their expiry
-//	k key                    -> a record of the KV
+//	k key                    -> a record of the KV; once it has expired, a sweep removes it
 //	m name                   -> the format version, the last seq
 //
 // A block costs the database one key however many messages it holds, and

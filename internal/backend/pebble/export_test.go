@@ -22,6 +22,9 @@ func (db *DB) SetBlock(s parley.Stream, first parley.Seq, value []byte) error {
 // ForgetKeys expires idempotency keys now.
 func (db *DB) ForgetKeys(ctx context.Context) error { return db.forgetKeys(ctx) }
 
+// SweepRecords looks at the next n records, and removes those that have expired.
+func (db *DB) SweepRecords(n int) error { return db.sweepRecords(n) }
+
 // DecodeBlock decodes a stored block's messages.
 func DecodeBlock(value []byte) (int, error) {
 	h, rest, err := readHead(value)

@@ -179,14 +179,22 @@ func (db *DB) scan(ctx context.Context, prefix string, lower []byte) iter.Seq2[b
 }
 
 func readRecord(key string, v []byte) (backend.Record, error) {
+	expires, err := expiryOf(v)
+	if err != nil {
+		return backend.Record{}, fmt.Errorf("record %q: %w", key, err)
+	}
+	return backend.Record{Key: key, Rev: binary.BigEndian.Uint64(v), Value: append([]byte{}, v[16:]...), Expires: expires}, nil
+}
+
+// expiryOf is when a stored record expires; zero is never.
+func expiryOf(v []byte) (time.Time, error) {
 	if len(v) < 16 {
-		return backend.Record{}, fmt.Errorf("record %q: %w", key, errCorrupt)
+		return time.Time{}, errCorrupt
 	}
-	r := backend.Record{Key: key, Rev: binary.BigEndian.Uint64(v), Value: append([]byte{}, v[16:]...)}
 	if t := int64(binary.BigEndian.Uint64(v[8:])); t != 0 {
-		r.Expires = time.UnixMicro(t)
+		return time.UnixMicro(t), nil
 	}
-	return r, nil
+	return time.Time{}, nil
 }
 
 func checkKey(key string) error {
