@@ -331,7 +331,9 @@ func TestInboxRetention(t *testing.T) {
 	cfg.Inboxes = server.Bounds{Age: time.Hour, Messages: 3}
 	cfg.Access.Required = true
 	s := run(t, cfg)
-	eventually(t, "the server is ready", func() bool { return request(t, http.MethodGet, s.URL()+"/admin/readycheck", nil).status == http.StatusOK })
+	eventually(t, "the server is ready", func() bool {
+		return request(t, http.MethodGet, s.URL()+"/admin/readycheck", nil).status == http.StatusOK
+	})
 	if got := request(t, http.MethodPost, s.URL()+"/v1/users", withBody("application/json", `{"user":"ann","grants":["send:/$inbox/*"]}`)); got.status != http.StatusCreated {
 		t.Fatalf("a user is answered by %d %s", got.status, got.body)
 	}
