@@ -89,10 +89,10 @@ func asking(tb testing.TB, b *broker.Broker, bodies ...string) {
 	}
 }
 
-// kinds counts the receipts of a user by their kind.
-func kinds(tb testing.TB, b *broker.Broker, name string) (delivered, read int) {
+// told counts the receipts that Ann has.
+func told(tb testing.TB, b *broker.Broker) (delivered, read int) {
 	tb.Helper()
-	for _, m := range inbox(tb, b, name) {
+	for _, m := range inbox(tb, b, "ann") {
 		switch broker.ReceiptOf(m) {
 		case broker.Delivered:
 			delivered++
@@ -129,7 +129,7 @@ func TestAcknowledgeOnFullDisk(t *testing.T) {
 		mark(b, seqs[2])
 		phone.Acknowledge(&broker.Ack{Sub: u.ID, Ranges: []broker.SeqRange{{First: seqs[2], Last: seqs[2]}}})
 		time.Sleep(time.Minute)
-		if delivered, read := kinds(t, b, "ann"); delivered != 0 || read != 1 {
+		if delivered, read := told(t, b); delivered != 0 || read != 1 {
 			t.Errorf("%d delivered and %d read on a full disk", delivered, read)
 		}
 		phone.Close()
@@ -148,7 +148,7 @@ func TestAcknowledgeOnFullDisk(t *testing.T) {
 		free.Store(diskBytes)
 		time.Sleep(time.Minute)
 		mark(b, seqs[2])
-		if delivered, read := kinds(t, b, "ann"); delivered != 4 || read != 3 {
+		if delivered, read := told(t, b); delivered != 4 || read != 3 {
 			t.Errorf("%d delivered and %d read when there is room", delivered, read)
 		}
 		phone.Close()
@@ -182,7 +182,7 @@ func TestSeekWithReceiptsDue(t *testing.T) {
 		phone.inbox(broker.Delivery{})
 		phone.deliveries(2)
 		time.Sleep(time.Second)
-		if delivered, _ := kinds(t, b, "ann"); delivered != 2 {
+		if delivered, _ := told(t, b); delivered != 2 {
 			t.Errorf("ann has %d receipts", delivered)
 		}
 		phone.Close()
@@ -248,7 +248,7 @@ func TestAcknowledgeBeforeStop(t *testing.T) {
 			t.Errorf("after a restart %q", texts)
 		}
 		time.Sleep(time.Second)
-		if delivered, _ := kinds(t, b, "ann"); delivered != 1 {
+		if delivered, _ := told(t, b); delivered != 1 {
 			t.Errorf("ann has %d receipts", delivered)
 		}
 		phone.Close()

@@ -112,6 +112,7 @@ func (b *Broker) SetBounds(inbox, dead Bounds) {
 func defaultInbox() Bounds {
 	return Bounds{Age: 30 * 24 * time.Hour, Messages: 100_000, Bytes: 256 << 20}
 }
+
 func defaultDead() Bounds { return Bounds{Age: 30 * 24 * time.Hour, Messages: 10_000, Bytes: 64 << 20} }
 
 // bounds are those of a stream; ok is false when it is nobody's own.

@@ -101,8 +101,7 @@ type device struct {
 	got       map[string]parley.Seq // by the letters' ids
 	last      parley.Seq            // the greatest so far
 	confirmed map[parley.Seq]bool
-	acked     map[string]bool // confirmed or not
-	ended     chan struct{}   // closed when the server ended it for good
+	ended     chan struct{} // closed when the server ended it for good
 }
 
 func newDevice(t *testing.T, s *server, user, name string, seed uint64) *device {
