@@ -32,6 +32,8 @@ func parseName(what, s string) (string, error) {
 		return "", fmt.Errorf("the %s has no name: %w", what, ErrInvalid)
 	case len(s) > MaxNameBytes:
 		return "", fmt.Errorf("the %s's name is longer than %d bytes: %w", what, MaxNameBytes, ErrInvalid)
+	case plain(s) && s != "." && s != "..":
+		return s, nil // as nearly all are
 	case !utf8.ValidString(s):
 		return "", fmt.Errorf("the %s's name is not valid UTF-8: %w", what, ErrInvalid)
 	case s[0] == '$' || s == "." || s == "..":
@@ -40,6 +42,18 @@ func parseName(what, s string) (string, error) {
 		return "", fmt.Errorf("the %s's name contains a slash, a comma, a space or a control character: %w", what, ErrInvalid)
 	}
 	return s, nil
+}
+
+// plain reports whether s consists of characters that need no closer look.
+func plain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == '@':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func unnameable(r rune) bool { return r == '/' || r == unicode.ReplacementChar || forbidden(r) }

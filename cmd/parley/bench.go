@@ -40,10 +40,12 @@ func newBench() *cobra.Command {
 
 	dm, f := newLoad("dm", "Send from user to user, acknowledge, and count what is confirmed", bench.DM)
 	dm.Example = "  parley bench dm --publishers 4 --duration 20s\n" +
+		"  parley bench dm --publishers 4 --batch 64 --window 4096\n" +
 		"  parley bench dm --jwt-key-file key --jwt-issuer https://auth.example --jwt-audience parley"
 	f.prefix()
 	f.publishing()
 	f.users()
+	dm.Flags().IntVar(&f.cfg.Batch, "batch", f.cfg.Batch, "`NUMBER` of messages that one request takes at most")
 
 	storm, f := newLoad("storm", "Cut many devices at once, and see how long it takes until all are back and nothing is lost", bench.Storm)
 	storm.Example = "  parley bench storm --connections 5000 --rate 2000"

@@ -29,7 +29,7 @@ const (
 )
 
 func letterTopic(owner, peer string) parley.Topic {
-	return parley.InboxTopic(owner) + parley.Topic("/"+peer)
+	return parley.Topic("/$inbox/" + owner + "/" + peer)
 }
 
 // The producers in an inbox: each kind has its own, and no names of users or
@@ -71,11 +71,14 @@ func (b *Broker) Send(ctx context.Context, who *account.Principal, r *Send) erro
 func (b *Broker) post(who *account.Principal, r *Send, w *Watch) *submission {
 	p := &Publish{}
 	most := min(b.cfg.QueueBytes/2, sendBytes)
-	room, entries := most, 0
+	room, copies := most, 0
 	for i := range r.Letters {
-		entries += 2 * min(len(r.Letters[i].To), b.cfg.Limits.Recipients)
+		copies += min(len(r.Letters[i].To), b.cfg.Limits.Recipients)
 	}
-	p.Messages = make([]Publication, 0, min(entries, commitMessages))
+	// What all letters need is taken at once: they are many, and short.
+	copies = min(copies, commitMessages)
+	p.Messages = make([]Publication, 0, 2*copies)
+	a := addresser{broker: b, who: who, watch: w, results: make([]SendResult, copies), entries: make([]int, copies)}
 	for i := range r.Letters {
 		l := &r.Letters[i]
 		if l.Err == nil {
@@ -93,7 +96,7 @@ func (b *Broker) post(who *account.Principal, r *Send, w *Watch) *submission {
 			b.Refused(l.Err)
 			continue
 		}
-		p.Messages = b.address(p.Messages, who, l, w)
+		p.Messages = a.address(p.Messages, l)
 	}
 	return &submission{publishes: []*Publish{p}}
 }
@@ -143,24 +146,50 @@ func isName(s string) error {
 	return err
 }
 
+// addresser makes messages of the letters of one request.
+type addresser struct {
+	broker *Broker
+	who    *account.Principal
+	watch  *Watch
+
+	results []SendResult // room for those of the letters to come
+	entries []int
+
+	from, producer string // the last letter's producer, as it came and as it is stored
+}
+
+// room gives l its place for n results.
+func (a *addresser) room(l *Letter, n int) {
+	if n > len(a.results) {
+		a.results, a.entries = make([]SendResult, n), make([]int, n)
+	}
+	l.Results, a.results = a.results[:n:n], a.results[n:]
+	l.entries, a.entries = a.entries[:n:n], a.entries[n:]
+}
+
+// producerOf names who has chosen the ID of l. The sender stands first, so that
+// nobody's ids are in another's way.
+func (a *addresser) producerOf(l *Letter) string {
+	if a.producer == "" || a.from != l.Producer {
+		kind, name := "producer", l.Producer
+		if name == "" {
+			kind, name = "device", a.who.Device
+		}
+		a.from, a.producer = l.Producer, producerOf(letterProducer, a.who.User, "", kind, name)
+	}
+	return a.producer
+}
+
 // address appends the messages that l becomes.
-func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter, w *Watch) []Publication {
-	own := l.Message.ID != ""
-	if !own {
+func (a *addresser) address(dst []Publication, l *Letter) []Publication {
+	b, who := a.broker, a.who
+	producer := ""
+	if l.Message.ID == "" {
 		l.Message.ID = newID()
-	}
-	kind, producer := "producer", l.Producer
-	if producer == "" {
-		kind, producer = "device", who.Device
-	}
-	if own {
-		// The sender stands first, so that nobody's ids are in another's way.
-		producer = producerOf(letterProducer, who.User, "", kind, producer)
 	} else {
-		producer = ""
+		producer = a.producerOf(l)
 	}
-	l.Results = make([]SendResult, len(l.To))
-	l.entries = make([]int, len(l.To))
+	a.room(l, len(l.To))
 	add := func(topic parley.Topic) *Publication {
 		dst = append(dst, Publication{Message: parley.Message{
 			Topic: topic, ID: l.Message.ID, Sender: who.Identity,
@@ -171,9 +200,9 @@ func (b *Broker) address(dst []Publication, who *account.Principal, l *Letter, w
 	for i, to := range l.To {
 		l.entries[i] = -1
 		inbox := parley.InboxTopic(to)
-		err := w.note(who, account.Send, inbox, who.Allow(account.Send, inbox))
+		err := a.watch.note(who, account.Send, inbox, who.Allow(account.Send, inbox))
 		if err == nil {
-			err = w.spend(who, account.Send, &l.Message, inbox)
+			err = a.watch.spend(who, account.Send, &l.Message, inbox)
 		}
 		if err != nil {
 			l.Results[i].Err = err

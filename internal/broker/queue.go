@@ -141,9 +141,10 @@ func (c *commit) gather(messages int) {
 				}
 				e := backend.Entry{Message: &m.Message, Along: m.along}
 				if m.Producer != "" && m.Message.ID != "" {
-					e.Key = m.Producer + "\x00" + m.Message.ID
 					if user := m.Message.Sender.User; user != "" { // whose ids are in nobody else's way
-						e.Key = user + "\x00" + e.Key
+						e.Key = user + "\x00" + m.Producer + "\x00" + m.Message.ID
+					} else {
+						e.Key = m.Producer + "\x00" + m.Message.ID
 					}
 				}
 				c.publications = append(c.publications, m)

@@ -115,7 +115,7 @@ func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []back
 		case entries[i].Key == "":
 			left = false
 		default:
-			fresh, err := known.check(&entries[i], &results[i], i)
+			fresh, err := known.check(&entries[i], &results[i], i, (len(entries)-i+1)/2)
 			if err != nil {
 				return err
 			}

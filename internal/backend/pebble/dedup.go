@@ -36,9 +36,9 @@ type dedup struct {
 	along  bool        // some entry goes along with one that is not stored
 }
 
-// check reports whether entry i is to be stored; if not, its result is set or
-// will be.
-func (d *dedup) check(e *backend.Entry, r *backend.Result, i int) (fresh bool, err error) {
+// check reports whether entry i, after which about as many keys come, is to be
+// stored; if not, its result is set or will be.
+func (d *dedup) check(e *backend.Entry, r *backend.Result, i, about int) (fresh bool, err error) {
 	h := hashKey(e.Message.Topic.Stream(), e.Key)
 	if first, ok := d.staged[h]; ok {
 		if d.repeat == nil {
@@ -58,7 +58,7 @@ func (d *dedup) check(e *backend.Entry, r *backend.Result, i int) (fresh bool, e
 		}
 	}
 	if d.staged == nil {
-		d.staged = map[dedupHash]int{}
+		d.staged = make(map[dedupHash]int, about)
 	}
 	d.staged[h] = i
 	d.order = append(d.order, h)

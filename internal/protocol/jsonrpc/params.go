@@ -61,7 +61,8 @@ func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return nil
 	}
 	if value.Kind() == '"' {
-		*t, err = jsontext.AppendUnquote(make([]byte, 0, len(value)-2), value)
+		// AppendUnquote wants room for the quotes as well.
+		*t, err = jsontext.AppendUnquote(make([]byte, 0, len(value)), value)
 		return err
 	}
 	return errNotText
@@ -96,11 +97,11 @@ func (l *List[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		if len(l.Items) == l.Max {
 			return fmt.Errorf("%w, at most %d", errTooMany, l.Max)
 		}
-		var item T
-		if err := json.UnmarshalDecode(d, &item); err != nil {
+		var none T
+		l.Items = append(l.Items, none)
+		if err := json.UnmarshalDecode(d, &l.Items[len(l.Items)-1]); err != nil {
 			return err
 		}
-		l.Items = append(l.Items, item)
 	}
 	_, err = d.ReadToken()
 	return err

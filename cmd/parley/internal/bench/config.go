@@ -48,6 +48,8 @@ type Config struct {
 	// InFlight is how many deliveries to a device may be unacknowledged; 0 is as
 	// the server has it.
 	InFlight int
+	// Batch is how many letters one request takes at most.
+	Batch int
 	// Signer makes users known to the server.
 	Signer Signer
 	// Progress gets one line a second.
@@ -58,7 +60,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Prefix: "/bench", Topics: 4, Publishers: 4, Subscribers: 1, Connections: 1000, Protocol: gobblerProtocol,
-		Size: 100, Duration: 10 * time.Second, Window: 512, Progress: io.Discard,
+		Size: 100, Duration: 10 * time.Second, Window: 512, Batch: 1, Progress: io.Discard,
 	}
 }
 
@@ -75,6 +77,7 @@ func (c *Config) Check() error {
 		{"subscribers", c.Subscribers, 10_000},
 		{"connections", c.Connections, 1_000_000},
 		{"window", c.Window, 1 << 20},
+		{"batch", c.Batch, 1000},
 	} {
 		if n.value < 1 || n.value > n.most {
 			errs = append(errs, fmt.Errorf("--%s must be 1 to %d: %w", n.flag, n.most, parley.ErrInvalid))

@@ -71,47 +71,6 @@ func dm(ctx context.Context, l *load) (Report, error) {
 	return r, nil
 }
 
-// sender opens publisher i, which sends to receiver i.
-func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
-	auth, err := l.cfg.Signer.authRequest(l.cfg.user("s", i), "bench")
-	if err != nil {
-		return nil, err
-	}
-	conn, err := l.dialUser(ctx, auth)
-	if err != nil {
-		return nil, err
-	}
-	p := newPublisher(&l.cfg, conn, &l.totals)
-	unique := strconv.FormatInt(time.Now().UnixMicro(), 36) + "-"
-	n := int64(0)
-	p.write = func(b []byte, due int64) []byte {
-		n++
-		b = append(b, `{"jsonrpc":"2.0","id":`...)
-		b = strconv.AppendInt(b, n, 10)
-		b = append(b, `,"method":"msg.send","params":{"to":"`...)
-		b = append(b, l.cfg.user("r", i)...)
-		b = append(b, `","id":"`...)
-		b = append(b, unique...)
-		b = strconv.AppendInt(b, n, 10)
-		b = append(b, `","text":"`...)
-		b = appendStamp(b, due)
-		return append(append(b, p.pad...), `"}}`...)
-	}
-	p.read = func(frame []byte) (bool, error) {
-		if bytes.HasPrefix(frame, []byte(`{"jsonrpc":"2.0","method":`)) {
-			return false, nil
-		}
-		if err := failed(frame); err != nil {
-			p.refused++
-			if p.reason == nil {
-				p.reason = []byte(err.Error())
-			}
-		}
-		return true, nil
-	}
-	return p, nil
-}
-
 // receiver is the device of a user who acknowledges everything.
 type receiver struct {
 	clock  clock

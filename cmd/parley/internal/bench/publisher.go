@@ -46,10 +46,12 @@ type publisher struct {
 
 	buf, scratch, pad []byte // the sender's
 
-	// Of another protocol than Gobbler's; otherwise nil: write appends a request,
-	// read reports whether a frame answers one.
-	write func(dst []byte, due int64) []byte
-	read  func(frame []byte) (bool, error)
+	// Of another protocol than Gobbler's; otherwise nil: write takes a message and
+	// appends a request, unless it waits for more of them until finish; read says
+	// how many a frame answers.
+	write  func(dst []byte, due int64) []byte
+	finish func(dst []byte) []byte
+	read   func(frame []byte) (int64, error)
 }
 
 func newPublisher(cfg *Config, conn wire.Conn, totals *totals) *publisher {
@@ -128,8 +130,7 @@ func (p *publisher) send(ctx context.Context) error {
 // append puts one message into the buffer.
 func (p *publisher) append(due int64) {
 	if p.write != nil {
-		p.scratch = p.write(p.scratch[:0], due)
-		p.buf = p.conn.AppendFrame(p.buf, true, p.scratch)
+		p.request(p.write(p.scratch[:0], due))
 		return
 	}
 	topic := p.topics()
@@ -143,6 +144,13 @@ func (p *publisher) append(due int64) {
 	b = appendStamp(b, due)
 	p.scratch = append(b, p.pad...)
 	p.buf = p.conn.AppendFrame(p.buf, false, p.scratch)
+}
+
+// request puts one into the buffer, if there is one.
+func (p *publisher) request(frame []byte) {
+	if p.scratch = frame; len(frame) > 0 {
+		p.buf = p.conn.AppendFrame(p.buf, true, frame)
+	}
 }
 
 // reserve waits until message n fits the window.
@@ -174,6 +182,9 @@ func (p *publisher) pause(ctx context.Context, d time.Duration) error {
 }
 
 func (p *publisher) flush() error {
+	if p.finish != nil {
+		p.request(p.finish(p.scratch[:0]))
+	}
 	if len(p.buf) == 0 {
 		return nil
 	}
@@ -208,18 +219,17 @@ func (p *publisher) receive() error {
 		now, acked := p.clock.now(), p.acked.Load()
 		before := acked
 		for _, f := range frames {
-			ok, err := p.answer(f.Payload)
+			n, err := p.answer(f.Payload)
 			if err != nil {
 				return err
 			}
-			if !ok {
-				continue
-			}
-			if acked == p.sent.Load() {
+			if acked+n > p.sent.Load() {
 				return errors.New("the server acknowledged more than was sent")
 			}
-			p.latency.add(now - p.due[acked%int64(len(p.due))])
-			acked++
+			for ; n > 0; n-- {
+				p.latency.add(now - p.due[acked%int64(len(p.due))])
+				acked++
+			}
 		}
 		p.totals.published.Add(acked - before)
 		p.acked.Store(acked)
@@ -230,24 +240,29 @@ func (p *publisher) receive() error {
 	}
 }
 
-// answer reports whether a frame answers one message.
-func (p *publisher) answer(frame []byte) (bool, error) {
+// refuse counts messages that were answered with an error.
+func (p *publisher) refuse(n int64, reason []byte) {
+	p.refused += n
+	if p.reason == nil {
+		p.reason = bytes.Clone(reason)
+	}
+}
+
+// answer is how many messages a frame answers.
+func (p *publisher) answer(frame []byte) (int64, error) {
 	if p.read != nil {
 		return p.read(frame)
 	}
 	switch {
 	case bytes.HasPrefix(frame, []byte("#send")):
-		return true, nil
+		return 1, nil
 	case bytes.HasPrefix(frame, []byte("!error-send")):
-		p.refused++
-		if p.reason == nil {
-			p.reason = bytes.Clone(firstLine(frame))
-		}
-		return true, nil
+		p.refuse(1, firstLine(frame))
+		return 1, nil
 	case len(frame) > 0 && frame[0] == '!':
-		return false, fmt.Errorf("the server says %q", firstLine(frame))
+		return 0, fmt.Errorf("the server says %q", firstLine(frame))
 	}
-	return false, nil
+	return 0, nil
 }
 
 // firstLine is a frame without its JSON.

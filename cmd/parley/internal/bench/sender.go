@@ -1,0 +1,89 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"strconv"
+	"time"
+)
+
+// sender opens publisher i, which sends to receiver i: so many letters to a
+// request as are due, up to Batch.
+func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
+	auth, err := l.cfg.Signer.authRequest(l.cfg.user("s", i), "bench")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := l.dialUser(ctx, auth)
+	if err != nil {
+		return nil, err
+	}
+	p := newPublisher(&l.cfg, conn, &l.totals)
+	w := &writer{to: l.cfg.user("r", i), unique: strconv.FormatInt(time.Now().UnixMicro(), 36) + "-", pad: p.pad, most: l.cfg.Batch}
+	p.write, p.finish = w.write, w.finish
+	p.read = func(frame []byte) (int64, error) {
+		if bytes.HasPrefix(frame, []byte(`{"jsonrpc":"2.0","method":`)) {
+			return 0, nil
+		}
+		count, _ := number(frame, `"id":"`, 0)
+		if err := failed(frame); err != nil {
+			p.refuse(int64(count), []byte(err.Error())) //nolint:gosec // of letters
+		} else if n := bytes.Count(frame, []byte(`{"error":`)); n > 0 {
+			p.refuse(int64(n), frame)
+		}
+		return int64(count), nil //nolint:gosec // of letters
+	}
+	return p, nil
+}
+
+// writer makes requests of letters.
+type writer struct {
+	to, unique string
+	pad        []byte
+	most       int // letters of a request
+
+	n    int64  // letters so far
+	open []byte // the letters of a request that is not complete
+	held int    // how many these are
+}
+
+// write takes one letter, and appends a request when it is complete.
+func (w *writer) write(dst []byte, due int64) []byte {
+	if w.held > 0 {
+		w.open = append(w.open, ',')
+	}
+	w.n++
+	w.held++
+	b := append(w.open, `{"to":"`...)
+	b = append(b, w.to...)
+	b = append(b, `","id":"`...)
+	b = append(b, w.unique...)
+	b = strconv.AppendInt(b, w.n, 10)
+	b = append(b, `","text":"`...)
+	b = appendStamp(b, due)
+	w.open = append(append(b, w.pad...), `"}`...)
+	if w.held < w.most {
+		return dst
+	}
+	return w.finish(dst)
+}
+
+// finish appends the request with the letters so far, if there are any. Its id
+// begins with their number.
+func (w *writer) finish(dst []byte) []byte {
+	if w.held == 0 {
+		return dst
+	}
+	dst = append(dst, `{"jsonrpc":"2.0","id":"`...)
+	dst = strconv.AppendInt(dst, int64(w.held), 10)
+	dst = append(dst, '/')
+	dst = strconv.AppendInt(dst, w.n, 10)
+	dst = append(dst, `","method":"msg.send","params":`...)
+	if w.most > 1 {
+		dst = append(append(append(dst, `{"messages":[`...), w.open...), `]}`...)
+	} else {
+		dst = append(dst, w.open...)
+	}
+	w.open, w.held = w.open[:0], 0
+	return append(dst, '}')
+}
