@@ -10,3 +10,21 @@ import (
 func (b *Broker) Delivered(ctx context.Context, owner string, messages []*parley.Message) error {
 	return b.delivered(ctx, owner, messages)
 }
+
+// ReadRecord decodes a consumer's record, and encodes what it says again.
+func ReadRecord(id ConsumerID, value []byte) (again []byte, pending []parley.Seq, err error) {
+	c := &consumer{id: id, mode: id.mode()}
+	if err := c.decode(value); err != nil {
+		return nil, nil, err
+	}
+	for _, f := range c.pending.list {
+		pending = append(pending, f.seq)
+	}
+	return c.recordLocked().Value, pending, nil
+}
+
+// ReadConsumerKey reads the key of a consumer's record, and writes it again.
+func ReadConsumerKey(key string) (ConsumerID, string, error) {
+	id, err := parseConsumerKey(key)
+	return id, id.key(), err
+}

@@ -123,7 +123,7 @@ func (c *consumer) decode(v []byte) error {
 	last := parley.Seq(0)
 	for ; n > 0 && d.ok; n-- {
 		step, deliveries, failures := d.next(), d.next(), d.next()
-		if step == 0 || last+parley.Seq(step) > c.cursor {
+		if step == 0 || parley.Seq(step) > c.cursor-last {
 			d.ok = false
 			break
 		}
