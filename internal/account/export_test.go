@@ -1,6 +1,10 @@
 package account
 
-import "context"
+import (
+	"context"
+
+	"github.com/parley-im/parley/internal/backend"
+)
 
 // Flush writes what is pending now.
 func (d *Directory) Flush(ctx context.Context) { d.flush(ctx) }
@@ -23,3 +27,13 @@ const (
 	CacheBytes  = cacheBytes
 	MostPending = mostPending
 )
+
+// ReadUser decodes a user's record, and encodes what it says again.
+func ReadUser(key string, value []byte) (User, []byte, error) {
+	u, err := decodeUser(backend.Record{Key: key, Value: value})
+	if err != nil {
+		return User{}, nil, err
+	}
+	again, err := u.encode()
+	return u.User, again, err
+}
