@@ -332,6 +332,30 @@ func TestMetricsBalance(t *testing.T) {
 	}
 }
 
+// TestLagMetrics: the lag of a durable subscription is a metric, whatever its name.
+func TestLagMetrics(t *testing.T) {
+	s := servertest.Start(t)
+	c, err := client.Dial(t.Context(), s.URL, client.Options{User: "billing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	publish(t, c, "/orders", 3)
+	for d, err := range c.Durable(t.Context(), "/orders", `a"b\`, client.After(0), client.Max(1)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Ack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := scrape(t, s)
+	const name = `parley_durable_lag_messages{name="a\"b\\",owner="billing",topic="/orders"}`
+	if got[name] != 2 || got["parley_durable_lags_omitted"] != 0 {
+		t.Errorf("the lag is %v; all metrics: %v", got[name], got)
+	}
+}
+
 // scrape reads the metrics.
 func scrape(t *testing.T, s *servertest.Server) map[string]float64 {
 	t.Helper()

@@ -57,7 +57,7 @@ type collector struct {
 	server  *Server
 	metrics []metric
 	commit  *prometheus.Desc
-	lag     *prometheus.Desc
+	lag     lagMetrics
 }
 
 // register adds everything to a registry.
@@ -70,7 +70,7 @@ func (s *Server) register(registry *prometheus.Registry) {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&collector{server: s, metrics: all, commit: prometheus.NewDesc(
-			"parley_commit_duration_seconds", "Time to make one batch of messages durable.", nil, nil), lag: lagDesc()},
+			"parley_commit_duration_seconds", "Time to make one batch of messages durable.", nil, nil), lag: newLagMetrics()},
 	)
 }
 
@@ -80,7 +80,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 		to <- m.desc
 	}
 	to <- c.commit
-	to <- c.lag
+	c.lag.describe(to)
 }
 
 // Collect implements prometheus.Collector.
@@ -103,7 +103,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	to <- c.commits(&now.broker)
-	c.collectLags(to)
+	c.lag.collect(s.broker, to)
 }
 
 // commits is the histogram of commit times.

@@ -56,7 +56,6 @@ type Server struct {
 	talks            sync.WaitGroup // one for each conversation
 	count            counters
 	census           census
-	lags             lags
 	toggles          toggles
 	ready            atomic.Bool
 	profile          *profile // nil without one

@@ -70,6 +70,7 @@ type Broker struct {
 	tender    tender
 	personal  personal
 	counts    counts
+	lags      lags
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -115,6 +116,7 @@ func New(cfg Config) *Broker {
 		tender:    tender{wake: make(chan struct{}, 1)},
 		anyone:    account.Anyone(parley.Identity{}),
 		personal:  newPersonal(cfg.Inbox, cfg.Dead),
+		lags:      lags{known: map[ConsumerID]knownLag{}},
 	}
 }
 

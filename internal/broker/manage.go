@@ -138,10 +138,7 @@ func (b *Broker) with(ctx context.Context, id ConsumerID, do func(c *consumer) e
 		return err
 	}
 	defer b.release(c)
-	c.mu.Lock()
-	exists := (c.rev != 0 || !c.active.IsZero()) && c.over == nil
-	c.mu.Unlock()
-	if !exists {
+	if !c.stands() {
 		return fmt.Errorf("there is no such subscription: %w", parley.ErrNotFound)
 	}
 	return do(c)
