@@ -47,15 +47,15 @@ func ParseBounds(s string) (Bounds, error) {
 			return Bounds{}, fmt.Errorf("gives %s twice", kind)
 		}
 		seen[kind] = true
-		if err := b.set(kind, value); err != nil {
+		if err := setBound(&b, kind, value); err != nil {
 			return Bounds{}, err
 		}
 	}
 	return b, nil
 }
 
-// set sets one bound from its text.
-func (b *Bounds) set(kind, value string) error {
+// setBound sets one bound of b from its text.
+func setBound(b *Bounds, kind, value string) error {
 	var n int64
 	var err error
 	switch kind {
