@@ -112,7 +112,8 @@ func keyAlong(r *rig) {
 	list := func() []backend.Entry {
 		return []backend.Entry{
 			along("/b", "first"), keyed("k", "/a", "x"), along("/b", "copy"), along("/a", "another copy"),
-			{Message: message("/a", "no key")}, along("/b", "of none"),
+			{Message: message("/a", "no key")},
+			along("/b", "of none"),
 		}
 	}
 	r.append(list())

@@ -3,6 +3,7 @@ package pebble
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -61,8 +62,8 @@ func (f *keyFilter) missing(h dedupHash) bool {
 	if !f.complete {
 		return false
 	}
-	for i := len(f.generations) - 1; i >= 0; i-- {
-		if f.generations[i].has(h) {
+	for _, g := range slices.Backward(f.generations) {
+		if g.has(h) {
 			return false
 		}
 	}
@@ -85,7 +86,7 @@ func (g *generation) has(h dedupHash) bool {
 // is a good one already.
 func slot(h dedupHash) (block int, probes uint64) {
 	at, _ := bits.Mul64(binary.BigEndian.Uint64(h[:8]), filterBlocks)
-	return int(at), binary.BigEndian.Uint64(h[8:]) //nolint:gosec // less than filterBlocks
+	return int(at), binary.BigEndian.Uint64(h[8:])
 }
 
 // forget drops the generations whose keys have all left the index: those of

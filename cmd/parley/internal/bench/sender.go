@@ -27,11 +27,11 @@ func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
 		}
 		count, _ := number(frame, `"id":"`, 0)
 		if err := failed(frame); err != nil {
-			p.refuse(int64(count), []byte(err.Error())) //nolint:gosec // of letters
+			p.refuse(int64(count), []byte(err.Error()))
 		} else if n := bytes.Count(frame, []byte(`{"error":`)); n > 0 {
 			p.refuse(int64(n), frame)
 		}
-		return int64(count), nil //nolint:gosec // of letters
+		return int64(count), nil
 	}
 	return p, nil
 }
