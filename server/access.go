@@ -112,11 +112,22 @@ type peer struct {
 	address  netip.Addr
 	protocol string
 	verify   verifier // nil in open mode
+	// certificate is what the client has shown in the TLS handshake, DER; nil when
+	// it has shown none.
+	certificate []byte
 }
 
 // at is where a request comes from.
 func (s *Server) at(r *http.Request, protocolName string) peer {
-	return peer{network(r.RemoteAddr), protocolName, s.access.verify}
+	return peer{network(r.RemoteAddr), protocolName, s.access.verify, certificateOf(r)}
+}
+
+// certificateOf is the client certificate of a request, if it was verified.
+func certificateOf(r *http.Request) []byte {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return nil
+	}
+	return r.TLS.PeerCertificates[0].Raw
 }
 
 // authenticate verifies what a client shows. The error tells the client that it
@@ -131,10 +142,8 @@ func (s *Server) authenticate(ctx context.Context, at peer, c account.Credential
 		s.exceeded(ctx, account.Nobody(), at, err)
 		return nil, err
 	}
+	c.Certificate = at.certificate // and never what a client says that it is
 	login, err := at.verify(ctx, c)
-	if err == nil {
-		err = a.rates.connects(login.Principal)
-	}
 	switch {
 	case err == nil:
 		a.audit.Record(ctx, &audit.Event{Kind: audit.Login})
@@ -223,10 +232,20 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 	c.Watch = s.watch(at)
 	visit := &visit{users: &s.access.users}
 	last := c.Principal
+	enter := func(who *account.Principal) error {
+		if visit.knows(who) {
+			return nil
+		}
+		if err := s.access.rates.connects(who); err != nil {
+			s.exceeded(context.Background(), who, at, err) // as in watch
+			return err
+		}
+		return visit.as(who)
+	}
 	c.Authenticate = func(ctx context.Context, shown account.Credential) (*account.Login, error) {
 		login, err := s.authenticate(ctx, at, shown)
 		if err == nil {
-			err = visit.as(login.Principal)
+			err = enter(login.Principal)
 		}
 		if err != nil {
 			return nil, err
@@ -240,7 +259,7 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 			s.accounts.Left(last.Identity)
 		}
 	}
-	return over, visit.as(c.Principal)
+	return over, enter(c.Principal)
 }
 
 // watch counts what a client does, and notes what it may not.
@@ -312,14 +331,9 @@ func (s *Server) denied(r *http.Request, who *account.Principal, what string) {
 	})
 }
 
-// spend counts a message that a request is to publish, and refuses one too many.
-func (s *Server) spend(r *http.Request, who *account.Principal, m *parley.Message) error {
-	from := network(r.RemoteAddr)
-	err := s.access.rates.publishes(who, from, account.Publish, m.Topic, len(m.Body))
-	if err != nil {
-		s.exceeded(r.Context(), who, s.at(r, "http"), err)
-	}
-	return err
+// spend counts a message that a request is to store, and refuses one too many.
+func (s *Server) spend(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
+	return s.watch(s.at(r, "http")).Spend(who, o, t, bytes)
 }
 
 // exceeded notes that somebody did too much.
@@ -343,7 +357,7 @@ func (s *Server) operators(near func(*http.Request) bool) guard {
 				httpapi.Fail(w, r, s.logger, err)
 				return
 			}
-			if r.Method != http.MethodGet && r.Method != http.MethodHead || strings.HasSuffix(r.Pattern, "/backup") {
+			if r.Method != http.MethodGet && r.Method != http.MethodHead || readsMessages(r.Pattern) {
 				s.access.audit.Record(r.Context(), &audit.Event{
 					Kind: audit.Admin, Address: network(r.RemoteAddr), User: who.User, Credential: who.Credential, What: r.Method + " " + r.URL.Path,
 				})
@@ -351,6 +365,11 @@ func (s *Server) operators(near func(*http.Request) bool) guard {
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// readsMessages reports whether a route shows an operator what users have written.
+func readsMessages(pattern string) bool {
+	return strings.HasSuffix(pattern, "/backup") || strings.HasSuffix(pattern, "/export") || strings.HasSuffix(pattern, "/dead-letters")
 }
 
 // operator is who makes an operator's request. From where operators are, that may

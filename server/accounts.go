@@ -18,7 +18,7 @@ func (s *Server) openAccounts(ctx context.Context) error {
 		Clock:  s.clock,
 		Logger: s.logger,
 		Grants: s.cfg.Access.Grants,
-		Revoked: func(match func(*account.Principal) bool, reason string) {
+		Revoked: func(match func(*account.Principal) bool, reason string) { //nolint:contextcheck // whoever revoked may be gone
 			if n := s.broker.Revoke(match, reason); n > 0 {
 				s.access.audit.Record(context.Background(), &audit.Event{Kind: audit.Revoked, What: strconv.Itoa(n) + " sessions ended: " + reason})
 			}

@@ -99,7 +99,7 @@ type SignIn struct {
 func (c *Config) authConfig(logger *slog.Logger) (auth.Config, error) {
 	a := &c.Auth
 	made := auth.Config{
-		Logger: logger, Open: !c.authenticates(), Reach: auth.Reach{Private: a.PrivateIssuers},
+		Logger: logger, Reach: auth.Reach{Private: a.PrivateIssuers},
 		TokenTTL: a.TokenTTL, CertificateTTL: a.CertificateTTL,
 	}
 	for _, k := range a.Keys {

@@ -106,7 +106,7 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 	strangers := s.conns(&uncompressed)
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.admitted(w, r, func() func() {
-			at := peer{network(r.RemoteAddr), d.name, d.verify}
+			at := peer{network(r.RemoteAddr), d.name, d.verify, certificateOf(r)}
 			who, err := s.visitor(r, at, conns.Load())
 			var begin func(*wire.WebSocket) protocol.Conversation
 			if err == nil {
@@ -190,7 +190,7 @@ func (s *Server) converse(ctx context.Context, at peer, c protocol.Conversation)
 	name := at.protocol
 	s.sessions.add(c.Conn, name)
 	defer s.sessions.remove(c.Conn)
-	done, err := s.introduce(&c, at)
+	done, err := s.introduce(&c, at) //nolint:contextcheck // as in watch
 	defer done()
 	if err != nil {
 		s.count.refused("user")

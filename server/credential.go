@@ -16,8 +16,6 @@ const (
 	// tokenParam is the parameter of a URL that may hold a credential, for
 	// browsers, which can give a WebSocket or an event stream no header.
 	tokenParam = "access_token"
-	// keyPrefix begins every API key.
-	keyPrefix = "parley_"
 	// maxSecret bounds a credential before anything is done with it.
 	maxSecret = 8 << 10
 )
@@ -41,8 +39,8 @@ func takeCredential(next http.Handler) http.Handler {
 		c := new(shown)
 		c.takeHeader(r)
 		c.takeQuery(r)
-		if c.Kind == 0 && c.err == nil && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-			c.Kind, c.Certificate = account.Certificate, r.TLS.PeerCertificates[0].Raw
+		if c.Kind == 0 && c.err == nil && certificateOf(r) != nil {
+			c.Kind = account.Certificate
 		}
 		if c.Kind == 0 && c.err == nil {
 			next.ServeHTTP(w, r)
@@ -70,7 +68,7 @@ func (c *shown) set(secret string) {
 		c.err = fmt.Errorf("the credential is empty, or longer than %d bytes: %w", maxSecret, parley.ErrInvalid)
 	default:
 		c.Kind, c.Secret = account.Token, secret
-		if strings.HasPrefix(secret, keyPrefix) {
+		if strings.HasPrefix(secret, account.KeyPrefix) {
 			c.Kind = account.APIKey
 		}
 	}

@@ -65,9 +65,10 @@ func TestTakenCredential(t *testing.T) {
 		"too long":         {"/a", header("Authorization", "Bearer "+strings.Repeat(secret, 1000)), 0, "", "", parley.ErrInvalid, "/a"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := httptest.NewRequest(http.MethodGet, tt.target, http.NoBody)
 			tt.edit(r)
-			kind, got, user, err, seen := server.TakenCredential(r)
+			kind, got, user, seen, err := server.TakenCredential(r)
 			if kind != tt.kind || got != tt.secret || user != tt.user || !errors.Is(err, tt.err) {
 				t.Errorf("taken: %v %q %q %v", kind, got, user, err)
 			}
@@ -91,7 +92,7 @@ func FuzzTakenCredential(f *testing.F) {
 		if authorization != "" {
 			r.Header.Set("Authorization", authorization)
 		}
-		_, _, _, _, seen := server.TakenCredential(r)
+		_, _, _, seen, _ := server.TakenCredential(r)
 		for part := range strings.SplitSeq(seen.URL.RawQuery, "&") {
 			name, _, _ := strings.Cut(part, "=")
 			if plain, err := url.QueryUnescape(name); err == nil && plain == "access_token" {

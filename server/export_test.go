@@ -35,12 +35,12 @@ func (s *Server) Upgrade(ctx context.Context, begin func()) http.Handler {
 }
 
 // TakenCredential is what is taken of a request, and what others see of it.
-func TakenCredential(r *http.Request) (kind account.CredentialKind, secret, user string, err error, seen *http.Request) {
+func TakenCredential(r *http.Request) (kind account.CredentialKind, secret, user string, seen *http.Request, err error) {
 	takeCredential(http.HandlerFunc(func(_ http.ResponseWriter, inner *http.Request) {
 		c := credentialOf(inner)
 		kind, secret, user, err, seen = c.Kind, c.Secret, c.user, c.err, inner
 	})).ServeHTTP(nil, r)
-	return kind, secret, user, err, seen
+	return kind, secret, user, seen, err
 }
 
 // Connections is how many connections were admitted.

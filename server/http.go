@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/parley-im/parley/internal/httpapi"
+	"github.com/parley-im/parley/internal/wire"
 )
 
 // How long a plain request may take. The profiles of pprof take half a minute.
@@ -87,11 +89,14 @@ func (s *Server) guard(checkHost func(string) error, next http.Handler) http.Han
 }
 
 // local reports whether a request comes from a program on this machine. One that
-// a proxy passed on does not, whatever its address says.
+// a proxy passed on does not, whatever its address says; nor does one for another
+// Host, which a page of a stranger's in a browser here can have sent, whose name
+// leads to 127.0.0.1 now.
 func local(r *http.Request) bool {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	addr, err2 := netip.ParseAddr(host)
-	return err == nil && err2 == nil && addr.Unmap().IsLoopback() && !forwarded(r.Header)
+	here := wire.Policy{Open: true}
+	return err == nil && err2 == nil && addr.Unmap().IsLoopback() && !forwarded(r.Header) && here.CheckHost(r.Host) == nil
 }
 
 // onlyHere serves programs on this machine only.
@@ -110,7 +115,13 @@ func onlyHere(next http.Handler) http.Handler {
 // must not hide that.
 func forwarded(h http.Header) bool {
 	for name := range h {
-		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+		switch {
+		case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "X-Original-"), strings.HasPrefix(name, "X-Envoy-"):
+			return true
+		case slices.Contains([]string{
+			"Forwarded", "Via", "X-Real-Ip", "Client-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip",
+			"Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Azure-Clientip",
+		}, name):
 			return true
 		}
 	}

@@ -15,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-im/parley/client"
 	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/auth"
+	"github.com/parley-im/parley/internal/wire"
 	"github.com/parley-im/parley/server"
 )
 
@@ -151,6 +153,27 @@ func TestIdentities(t *testing.T) {
 		if status, body := reply(t, s, tt.config, http.MethodGet, publish, "", ""); status != tt.want {
 			t.Errorf("a certificate %s is answered %d %s", name, status, body)
 		}
+	}
+	// The same by the native protocol: shown again on the connection that began with
+	// it, and where there was none, nothing that a client says makes up for it.
+	certified, err := client.Dial(t.Context(), s.URL(), client.Options{TLS: bob})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = certified.Close() }()
+	if me, err := certified.WhoAmI(t.Context()); err != nil || me.User != "bob" || me.Device != issued.Serial {
+		t.Errorf("by the certificate it is %+v, %v", me, err)
+	}
+	bare, err := wire.DialTLS(t.Context(), s.URL()+"/v1/rpc", nil, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = bare.Close(wire.CloseNormal, "") }()
+	if err := bare.Write(bare.AppendFrame(nil, true, []byte(`{"jsonrpc":"2.0","id":1,"method":"auth","params":{"certificate":true}}`))); err != nil {
+		t.Fatal(err)
+	}
+	if frames, err := bare.Read(); err != nil || !strings.Contains(string(frames[0].Payload), `"kind":"unauthenticated"`) {
+		t.Errorf("without a certificate it is %v, %v", frames, err)
 	}
 	for _, path := range []string{"/v1/certificates/" + issued.Serial, "/v1/tokens/" + made.ID} {
 		if status, body := reply(t, s, plain, http.MethodDelete, path, root, ""); status != 200 {

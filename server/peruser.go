@@ -54,9 +54,15 @@ type visit struct {
 	user  string
 }
 
+// knows reports whether nothing is to be noted of who: it is nobody in
+// particular, or somebody was noted already.
+func (v *visit) knows(who *account.Principal) bool {
+	return who.Open || who.User == "" || v.user != ""
+}
+
 // as notes who visits; the user of a visit does not change any more.
 func (v *visit) as(who *account.Principal) error {
-	if who.Open || who.User == "" || v.user != "" {
+	if v.knows(who) {
 		return nil
 	}
 	if err := v.users.enter(who.User); err != nil {

@@ -81,7 +81,7 @@ func ParseRateLimit(s string) (RateLimit, error) {
 	return r, nil
 }
 
-func (r *RateLimit) checkNames() error {
+func (r RateLimit) checkNames() error {
 	switch {
 	case !slices.Contains([]string{doPublish, doPublishBytes, doSend, doSendBytes, doConnect, doAuth}, r.What):
 		return errors.New("limits nothing that is counted")
@@ -95,7 +95,7 @@ func (r *RateLimit) checkNames() error {
 	return nil
 }
 
-func (r *RateLimit) parseCount(s string) (int64, error) {
+func (r RateLimit) parseCount(s string) (int64, error) {
 	const most = 1 << 50
 	var n int64
 	var err error
@@ -125,7 +125,7 @@ func (r RateLimit) String() string {
 	return s
 }
 
-func (r *RateLimit) formatCount(n int64) string {
+func (r RateLimit) formatCount(n int64) string {
 	if strings.HasSuffix(r.What, "-bytes") {
 		return FormatSize(n)
 	}

@@ -1,11 +1,16 @@
 package server_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/client"
 	"github.com/parley-im/parley/server"
 	"github.com/parley-im/parley/server/servertest"
 )
@@ -77,6 +82,70 @@ func TestRatesOverHTTP(t *testing.T) {
 		t.Errorf("a batch is answered %d %s", batch.status, batch.body)
 	}
 	if metrics := request(t, "GET", s.Admin+"/admin/metrics", nil).body; !strings.Contains(metrics, `parley_audit_events_total{kind="exceeded"} 4`) {
+		t.Errorf("the metrics have\n%s", grepped(metrics, "audit"))
+	}
+}
+
+// TestSendRateOverHTTP (S11): what is sent by a request counts as sent, for each
+// recipient; and the bytes of what is published by Gobbler's API count too.
+func TestSendRateOverHTTP(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, func(c *server.Config) {
+		c.Access.Rates = []server.RateLimit{
+			{What: "send", Of: "topic", Count: 1, Per: time.Hour, Burst: 1},
+			{What: "publish-bytes", Of: "topic", Count: 2, Per: time.Hour, Burst: 2},
+		}
+	})
+	send := func(to string) answer {
+		return request(t, "POST", s.URL+"/v1/send", func(r *http.Request) {
+			withBody("application/json", `{"to":`+to+`,"text":"hi there"}`)(r)
+			r.Header.Set("Parley-User", "bob")
+		})
+	}
+	for _, tt := range []struct {
+		to   string
+		want int
+	}{{`"ann"`, http.StatusCreated}, {`"ann"`, http.StatusTooManyRequests}, {`["ann","carol"]`, http.StatusTooManyRequests}, {`"carol"`, http.StatusTooManyRequests}, {`"dave"`, http.StatusCreated}} {
+		if got := send(tt.to); got.status != tt.want {
+			t.Errorf("to %s it is answered %d %s", tt.to, got.status, got.body)
+		}
+	}
+	for i, want := range []int{http.StatusOK, http.StatusTooManyRequests} {
+		if got := request(t, "POST", s.URL+"/api/message/a", withBody("text/plain", "hi")); got.status != want {
+			t.Errorf("publish %d is answered %d %s", i+1, got.status, got.body)
+		}
+	}
+}
+
+// TestConnectRateOfAUser (S11): a user's connections count, and neither requests nor
+// a credential that is shown again on one of them do.
+func TestConnectRateOfAUser(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, func(c *server.Config) {
+		c.Access.Required = true
+		c.Access.Rates = []server.RateLimit{{What: "connect", Of: "user", Count: 1, Per: time.Hour, Burst: 1}}
+	})
+	var made struct{ Token string }
+	if got := request(t, "POST", s.URL+"/v1/users/ann/tokens", withBody("application/json", `{}`)); json.Unmarshal([]byte(got.body), &made) != nil || made.Token == "" {
+		t.Fatalf("a token is answered %d %s", got.status, got.body)
+	}
+	bearer := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+made.Token) }
+	o := client.Options{Token: func(context.Context) (string, error) { return made.Token, nil }}
+	conn, err := client.Dial(t.Context(), s.URL, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for range 3 {
+		if got := request(t, "GET", s.URL+"/v1/whoami", bearer); got.status != http.StatusOK {
+			t.Errorf("a request is answered %d %s", got.status, got.body)
+		}
+	}
+	if _, err := client.Dial(t.Context(), s.URL, o); !errors.Is(err, parley.ErrUnavailable) {
+		t.Errorf("a second connection: %v", err)
+	}
+	if metrics := request(t, "GET", s.Admin+"/admin/metrics", nil).body; !strings.Contains(metrics, `parley_audit_events_total{kind="exceeded"} `) ||
+		strings.Contains(metrics, `parley_audit_events_total{kind="exceeded"} 0`) {
 		t.Errorf("the metrics have\n%s", grepped(metrics, "audit"))
 	}
 }

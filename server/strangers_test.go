@@ -22,6 +22,11 @@ func operatorsRoutes() []string {
 		"GET /admin/backup", "GET /debug/vars", "GET /admin/debug/pprof/", "GET /admin/debug/pprof/heap", "GET /admin/debug/pprof/goroutine?debug=2",
 		"GET /admin/debug/pprof/profile?seconds=1", "GET /admin/debug/pprof/trace?seconds=1", "GET /admin/debug/pprof/symbol",
 		"DELETE /v1/topics/a", "PUT /v1/retention/a", "DELETE /v1/retention/a",
+		"GET /v1/users", "POST /v1/users", "GET /v1/users/a", "PATCH /v1/users/a", "DELETE /v1/users/a", "GET /v1/users/a/devices",
+		"DELETE /v1/users/a/devices/b", "GET /v1/users/a/export", "POST /v1/users/a/tokens", "DELETE /v1/users/a/tokens", "DELETE /v1/tokens/a",
+		"GET /v1/keys", "POST /v1/keys", "DELETE /v1/keys/0123456789abcdef", "GET /v1/certificates", "POST /v1/certificates", "DELETE /v1/certificates/1f",
+		"GET /v1/subscriptions", "GET /v1/subscriptions/a", "PATCH /v1/subscriptions/a", "DELETE /v1/subscriptions/a",
+		"GET /v1/dead-letters", "POST /v1/dead-letters/1/replay", "DELETE /v1/dead-letters/1",
 	}
 }
 
@@ -119,6 +124,23 @@ func TestReboundNames(t *testing.T) {
 				t.Errorf("%s %s for another name is answered %d, want 403", method, address+path, resp.StatusCode)
 			}
 		}
+	}
+}
+
+// TestReboundOperator (S20): with authentication any Host will do for clients, but
+// an operator who shows nothing is one by a name of this machine's only: a page
+// whose own name leads here by now is no operator.
+func TestReboundOperator(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, func(c *server.Config) { c.Access.Required = true })
+	for _, route := range operatorsRoutes() {
+		method, path, _ := strings.Cut(route, " ")
+		if got := request(t, method, s.URL+path, func(r *http.Request) { r.Host = "evil.example:8080" }); got.status != http.StatusUnauthorized && got.status != http.StatusForbidden {
+			t.Errorf("%s for another name is answered %d %s", route, got.status, got.body)
+		}
+	}
+	if got := request(t, http.MethodGet, s.URL+"/v1/users", func(r *http.Request) { r.Host = "localhost" }); got.status != http.StatusOK {
+		t.Errorf("an operator here is answered %d %s", got.status, got.body)
 	}
 }
 

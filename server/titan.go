@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -270,19 +268,23 @@ func (s *Server) greetDevastator(ctx context.Context, conn *wire.Length, terms t
 	}
 	s.talks.Go(func() {
 		defer s.sessions.leave(from)
-		c := titan.Conversation(conn, s.broker, terms, s.holder(ctx, from, state.PeerCertificates))
-		s.converse(context.WithoutCancel(ctx), peer{from, devastatorName, s.access.verify}, c)
+		at := peer{from, devastatorName, s.access.verify, nil}
+		if len(state.VerifiedChains) > 0 {
+			at.certificate = state.PeerCertificates[0].Raw
+		}
+		c := titan.Conversation(conn, s.broker, terms, s.holder(ctx, at))
+		s.converse(context.WithoutCancel(ctx), at, c)
 	})
 }
 
 // holder is who has shown a certificate, which the handshake has verified; nobody
 // when there is none, or it is not accepted any more: then the client is told as
 // soon as it asks for something.
-func (s *Server) holder(ctx context.Context, from netip.Addr, chain []*x509.Certificate) *account.Principal {
-	if len(chain) == 0 {
+func (s *Server) holder(ctx context.Context, at peer) *account.Principal {
+	if at.certificate == nil {
 		return account.Nobody()
 	}
-	login, err := s.authenticate(ctx, peer{from, devastatorName, s.access.verify}, account.Credential{Kind: account.Certificate, Certificate: chain[0].Raw})
+	login, err := s.authenticate(ctx, at, account.Credential{Kind: account.Certificate})
 	if err != nil {
 		return account.Nobody()
 	}

@@ -164,7 +164,7 @@ func (f *certificateFlags) make(c *cobra.Command, r auth.Request, old []byte) er
 		return err
 	}
 	if err := writeNew(cert, made.Certificate, 0o644); err != nil {
-		return errors.Join(err, os.Remove(key))
+		return errors.Join(err, os.Remove(key)) //nolint:gosec // it was made just now
 	}
 	tell(c.OutOrStdout(), "%s %s until %s in %s and %s\n", made.Record.Serial, made.Record.User, made.Record.Expires.UTC().Format(time.RFC3339), cert, key)
 	return nil
@@ -181,7 +181,7 @@ func writeNew(name string, text []byte, mode os.FileMode) error {
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(name))
+		return errors.Join(err, os.Remove(name)) //nolint:gosec // as above
 	}
 	return nil
 }

@@ -41,11 +41,12 @@ func userPath(c *cobra.Command, name string, below ...string) (string, error) {
 	if err != nil {
 		return "", usage(c.CommandPath(), "%w", err)
 	}
-	path := "/v1/users/" + url.PathEscape(name)
+	var path strings.Builder
+	path.WriteString("/v1/users/" + url.PathEscape(name))
 	for _, segment := range below {
-		path += "/" + url.PathEscape(segment)
+		path.WriteString("/" + url.PathEscape(segment))
 	}
-	return path, nil
+	return path.String(), nil
 }
 
 func jsonFlag(c *cobra.Command, what string) *bool {

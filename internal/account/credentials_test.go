@@ -39,6 +39,19 @@ func TestKeys(t *testing.T) {
 	if p.Allow(account.Publish, "/orders") != nil || p.Allow(account.Publish, "/invoices") == nil {
 		t.Error("a key with grants may more than they say")
 	}
+	if p.Allow(account.History, "/$inbox/billing") == nil || p.Allow(account.Subscribe, "/$inbox/billing") == nil {
+		t.Error("a key with grants reads its user's inbox, which they do not say")
+	}
+	read, reader, err := w.CreateKey(ctx, account.Key{User: "billing", Grants: []account.Grant{grant(t, "subscribe,history:/$inbox/{user}"), grant(t, "history:/$inbox/*")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := w.verify(t, reader); err != nil || p.Allow(account.Subscribe, "/$inbox/billing/ann") != nil || p.Allow(account.History, "/$inbox/ann") == nil {
+		t.Errorf("a key for its user's inbox reads another, or not that one: %v", err)
+	}
+	if err := w.RevokeKey(ctx, read.ID); err != nil {
+		t.Fatal(err)
+	}
 	_, free, err := w.CreateKey(ctx, account.Key{User: "billing"})
 	if err != nil {
 		t.Fatal(err)

@@ -199,8 +199,13 @@ func TestUsers(t *testing.T) {
 		t.Errorf("nobody is found: %v", err)
 	}
 	for _, bad := range []account.User{
-		{Name: ""}, {Name: "$x"}, {Name: "a/b"}, {Name: "x", Display: "\x00"}, {Name: "x", Email: string(make([]byte, 300))},
-		{Name: "x", Grants: make([]account.Grant, account.MaxGrants+1)}, {Name: "x", Grants: []account.Grant{{Operations: account.Send, Pattern: "x"}}},
+		{Name: ""},
+		{Name: "$x"},
+		{Name: "a/b"},
+		{Name: "x", Display: "\x00"},
+		{Name: "x", Email: string(make([]byte, 300))},
+		{Name: "x", Grants: make([]account.Grant, account.MaxGrants+1)},
+		{Name: "x", Grants: []account.Grant{{Operations: account.Send, Pattern: "x"}}},
 		{Name: "x", Grants: []account.Grant{{Pattern: "/x"}}},
 	} {
 		if _, err := w.CreateUser(ctx, bad); !errors.Is(err, parley.ErrInvalid) {

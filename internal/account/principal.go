@@ -15,7 +15,8 @@ type Principal struct {
 	// Open allows everything but what is the server's own, because nobody is
 	// asked for a credential.
 	Open bool
-	// Grants are what it may do besides reading its own inbox.
+	// Grants are what it may do besides reading its own inbox; those of a key that
+	// has some are all that it may do.
 	Grants []Grant
 	// Expires is when all that ends; zero is never.
 	Expires time.Time
@@ -52,7 +53,8 @@ var (
 // Allow returns nil if p may do the one operation o on the topic t and all below
 // it, and otherwise an error that wraps parley.ErrForbidden, or
 // parley.ErrUnauthenticated when nobody knows who asks. A user's own inbox is
-// theirs to subscribe to and read, and nobody else's.
+// theirs to subscribe to and read, and nobody else's; a key with grants needs one
+// for that too.
 func (p *Principal) Allow(o Operation, t parley.Topic) error {
 	if !p.Known() {
 		return ErrUnknown
@@ -73,7 +75,10 @@ func (p *Principal) allowInbox(o Operation, t parley.Topic, owner string) error 
 	allowed, refused := false, ErrReserved
 	switch o {
 	case Subscribe, History:
-		allowed = p.User != "" && owner == p.User
+		if p.User == "" || owner != p.User {
+			return ErrReserved
+		}
+		allowed, refused = !p.scoped || p.granted(o, t), ErrDenied
 	case Send:
 		allowed, refused = p.User != "" && (p.Open || p.granted(Send, t)), ErrDenied
 	case Admin:

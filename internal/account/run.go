@@ -109,8 +109,8 @@ func (d *Directory) sweepClaims(ctx context.Context, past time.Time) error {
 		if len(parts) != 3 || claimed.Add(keepClaims).After(past) {
 			continue
 		}
-		var any json.RawMessage
-		there, err := d.get(ctx, kinds[parts[1]]+parts[2], &any)
+		var value json.RawMessage
+		there, err := d.get(ctx, kinds[parts[1]]+parts[2], &value)
 		if err != nil {
 			return err
 		}

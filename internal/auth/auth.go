@@ -39,8 +39,6 @@ type Config struct {
 	// CacheEntries bounds how many verified tokens are remembered; 0 is 100,000,
 	// each of about a kilobyte.
 	CacheEntries int
-	// Open accepts a name for a credential.
-	Open bool
 }
 
 // MaxIssuers bounds the keys, key sets and providers, each of which may have to
@@ -71,7 +69,6 @@ type Authenticator struct {
 	tokenTTL       time.Duration
 	certificateTTL time.Duration
 	cache          *cache
-	open           bool
 }
 
 // New checks the configuration. The error wraps parley.ErrInvalid. Keys that have
@@ -83,7 +80,7 @@ func New(cfg Config) (*Authenticator, error) {
 	a := &Authenticator{
 		directory: cfg.Directory, clock: cfg.Clock, logger: cfg.Logger,
 		outbound: newOutbound(cfg.Reach), pictures: newGallery(cfg.Reach),
-		signer: cfg.Signer, ca: cfg.CA, open: cfg.Open,
+		signer: cfg.Signer, ca: cfg.CA,
 		tokenTTL:       cmp.Or(cfg.TokenTTL, usualTokenTTL),
 		certificateTTL: cmp.Or(cfg.CertificateTTL, usualCertificateTTL),
 		cache:          newCache(cmp.Or(cfg.CacheEntries, usualCache)),
@@ -153,7 +150,7 @@ func (a *Authenticator) Verify(ctx context.Context, c account.Credential) (*acco
 	case account.APIKey:
 		p, err = a.verifyKey(ctx, c)
 	case account.Claim:
-		p, err = a.claimed(c)
+		err = refuse("a name is not enough here")
 	case account.Certificate:
 		p, err = a.verifyCertificate(c)
 	default:

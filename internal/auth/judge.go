@@ -166,26 +166,6 @@ func (a *Authenticator) verifyKey(ctx context.Context, c account.Credential) (*a
 	return &made, nil
 }
 
-// claimed takes a client at its word.
-func (a *Authenticator) claimed(c account.Credential) (*account.Principal, error) {
-	if !a.open {
-		return nil, refuse("a name is not enough here")
-	}
-	var id parley.Identity
-	var err error
-	if c.User != "" {
-		if id.User, err = parley.ParseUser(c.User); err != nil {
-			return nil, err
-		}
-	}
-	if c.Device != "" {
-		if id.Device, err = parley.ParseDevice(c.Device); err != nil {
-			return nil, err
-		}
-	}
-	return account.Anyone(id), nil
-}
-
 // errNone is a credential of a kind that is not configured.
 var errNone = errors.New("this kind of credential is not accepted here")
 

@@ -126,6 +126,38 @@ func TestGoogle(t *testing.T) {
 	}
 }
 
+// TestSignInAfterRevocation (S4): an ID token from before a user's credentials were
+// revoked brings no new one; one from afterwards does.
+func TestSignInAfterRevocation(t *testing.T) {
+	p := newPublisher(t, jwk("g", newKeys().rsa.Public()))
+	signer, err := auth.GenerateSigner("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDirectory(t)
+	w := new(watch)
+	a := running(t, newAuth(t, auth.Config{
+		Directory: d, Clock: w.clock(), Signer: signer, Providers: []auth.Provider{google(p.URL)}, Reach: auth.Reach{Private: true},
+	}))
+	old := idToken(t, idClaims(map[string]any{"iat": start().Add(-time.Minute).Unix()}))
+	login, err := a.Verify(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.RevokeTokens(t.Context(), login.Principal.User); err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.Verify(t.Context(), old)
+	if refused(t, err); got != nil {
+		t.Errorf("the old ID token proves %+v", got.Principal)
+	}
+	w.advance(time.Minute)
+	again, err := a.Verify(t.Context(), idToken(t, idClaims(map[string]any{"iat": start().Add(time.Minute).Unix()})))
+	if err != nil || again.Principal.User != login.Principal.User || again.Token == "" {
+		t.Errorf("a new ID token brings %+v, %v", again, err)
+	}
+}
+
 // TestDiscovery: any issuer is found by its document, which must be its own.
 func TestDiscovery(t *testing.T) {
 	k := newKeys()

@@ -11,7 +11,8 @@ import (
 
 // signIn tells who an ID token proves, which links its subject to a user, and
 // issues a token of this server. The session is that token's, so revoking it ends
-// both.
+// both. But it counts as issued when the ID token was: one from before the user's
+// credentials were revoked must not bring a new one.
 func (a *Authenticator) signIn(ctx context.Context, c account.Credential, login *account.Login) (*account.Principal, error) {
 	id, err := a.verifyID(ctx, c)
 	if err != nil {
@@ -37,7 +38,7 @@ func (a *Authenticator) signIn(ctx context.Context, c account.Credential, login 
 			return nil, err
 		}
 		login.Token = made.Token
-		p.Credential, p.Issued, p.Expires = "jwt:"+made.ID, made.Issued, made.Expires
+		p.Credential, p.Expires = "jwt:"+made.ID, made.Expires
 	}
 	return p, nil
 }

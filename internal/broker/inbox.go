@@ -17,6 +17,8 @@ type Send struct {
 	Letters []Letter
 	// Batch says that the answer is a list even for one letter.
 	Batch bool
+	// Watch is told of the letters; a session puts its own in its place.
+	Watch *Watch
 }
 
 // Letter is one message on its way to inboxes.

@@ -45,7 +45,8 @@ func producerOf(kind string, parts ...string) string {
 
 // Send stores letters; it does not wait, and is answered by Sent.
 func (s *Session) Send(r *Send) {
-	sub := s.broker.post(s.Principal(), r, s.cfg.Watch)
+	r.Watch = s.cfg.Watch
+	sub := s.broker.post(s.Principal(), r)
 	sub.session = s
 	sub.answer = func() {
 		r.settle(sub)
@@ -57,7 +58,7 @@ func (s *Session) Send(r *Send) {
 // Send stores letters of who without a session, and returns when they have their
 // results. An error is as from Publish.
 func (b *Broker) Send(ctx context.Context, who *account.Principal, r *Send) error {
-	sub := b.post(who, r, nil)
+	sub := b.post(who, r)
 	if err := b.await(ctx, sub); err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (b *Broker) Send(ctx context.Context, who *account.Principal, r *Send) erro
 // post makes the submission of r: every message that its letters become, but for
 // those that are refused. They are stored by one append, so that no crash leaves
 // the copy without the letter.
-func (b *Broker) post(who *account.Principal, r *Send, w *Watch) *submission {
+func (b *Broker) post(who *account.Principal, r *Send) *submission {
 	p := &Publish{}
 	most := min(b.cfg.QueueBytes/2, sendBytes)
 	room, copies := most, 0
@@ -78,7 +79,7 @@ func (b *Broker) post(who *account.Principal, r *Send, w *Watch) *submission {
 	// What all letters need is taken at once: they are many, and short.
 	copies = min(copies, commitMessages)
 	p.Messages = make([]Publication, 0, 2*copies)
-	a := addresser{broker: b, who: who, watch: w, results: make([]SendResult, copies), entries: make([]int, copies)}
+	a := addresser{broker: b, who: who, watch: r.Watch, results: make([]SendResult, copies), entries: make([]int, copies)}
 	for i := range r.Letters {
 		l := &r.Letters[i]
 		if l.Err == nil {

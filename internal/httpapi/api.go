@@ -33,9 +33,10 @@ type Config struct {
 	Principal func(*http.Request) (*account.Principal, error)
 	// Denied, unless it is nil, is told what somebody may not do.
 	Denied func(r *http.Request, who *account.Principal, what string)
-	// Spend, unless it is nil, counts a message that is to be published, and
+	// Spend, unless it is nil, counts a message with a body of so many bytes that
+	// is to be published to a topic or, with account.Send, sent to an inbox, and
 	// refuses one too many.
-	Spend func(r *http.Request, who *account.Principal, m *parley.Message) error
+	Spend func(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error
 	// Subscribe follows a topic as server-sent events, at
 	// /v1/subscribe/{topic...}; nil leaves that route out.
 	Subscribe http.Handler

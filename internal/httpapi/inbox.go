@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -91,19 +92,28 @@ func (r *request) somebody() (*account.Principal, error) {
 // send stores a message in the inboxes of users.
 func (a *API) send(w http.ResponseWriter, r *request) error {
 	who, letter, err := a.readLetter(w, r)
-	if err == nil && a.cfg.Spend != nil {
-		err = a.cfg.Spend(r.Request, who, &letter.Message)
-	}
 	if err != nil {
 		a.cfg.Broker.Refused(err)
 		return err
 	}
 	s := broker.Send{Letters: []broker.Letter{letter}}
+	if a.cfg.Spend != nil {
+		s.Watch = &broker.Watch{Spend: func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
+			return a.cfg.Spend(r.Request, who, o, t, bytes)
+		}}
+	}
 	if err := a.cfg.Broker.Send(r.Context(), who, &s); err != nil {
 		if r.Context().Err() != nil {
 			return fmt.Errorf("storing takes too long, it may or may not happen: %w", parley.ErrUnavailable)
 		}
 		return err
+	}
+	if l := &s.Letters[0]; len(l.To) > 1 { // of a refusal for one, serve tells
+		for i := range l.Results {
+			if errors.Is(l.Results[i].Err, parley.ErrForbidden) {
+				a.denied(r.Request, who, "send "+string(parley.InboxTopic(l.To[i])))
+			}
+		}
 	}
 	return replySent(w, &s.Letters[0])
 }

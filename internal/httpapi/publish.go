@@ -190,8 +190,11 @@ func headersOf(h http.Header) (map[string]string, error) {
 // store publishes messages and answers with what became of them.
 func (a *API) store(w http.ResponseWriter, r *request, messages []broker.Publication, batch bool) error {
 	for i := range messages {
-		if m := &messages[i]; a.cfg.Spend != nil {
-			m.Result.Err = a.cfg.Spend(r.Request, r.principal(), &m.Message)
+		// What may not be published uses up nothing: the rate may be others' too.
+		m := &messages[i]
+		m.Result.Err = r.principal().Allow(account.Publish, m.Message.Topic)
+		if m.Result.Err == nil && a.cfg.Spend != nil {
+			m.Result.Err = a.cfg.Spend(r.Request, r.principal(), account.Publish, m.Message.Topic, len(m.Message.Body))
 		}
 	}
 	if err := a.cfg.Broker.Publish(r.Context(), r.principal(), &broker.Publish{Messages: messages}); err != nil {

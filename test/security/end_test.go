@@ -129,7 +129,7 @@ func TestEnds(t *testing.T) {
 			w := newWorld(t, quiet)
 			voice := w.key(t, "voice", []string{"publish:/a", "send:/$inbox/*"}, "").Secret
 			made := time.Now()
-			k := w.key(t, "ann", []string{"subscribe,history,publish:/a"}, end.more)
+			k := w.key(t, "ann", []string{"subscribe,history,publish:/a", "subscribe,history:/$inbox/{user}"}, end.more)
 			listening := ears(t, w, k.Secret)
 			stop := speak(t, w, voice)
 			defer stop()

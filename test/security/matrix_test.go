@@ -31,6 +31,7 @@ func roles() map[string]role {
 		"another's path":      {"bob", []string{"all:/users/{user}"}},
 		"a child of any root": {"ann", []string{"publish,subscribe,history:/*/x"}},
 		"the root only":       {"ann", []string{"all:/"}},
+		"reader of an inbox":  {"ann", []string{"subscribe,history:/$inbox/{user}"}},
 		"the server's own":    {"ann", []string{"publish,subscribe,history,presence:/$inbox/*", "publish,subscribe,history:/$dead"}},
 	}
 }
@@ -49,7 +50,9 @@ func may(r role, operation, topic string) bool {
 	if segments[0] == "$inbox" && len(segments) > 1 {
 		switch operation {
 		case "subscribe", "history":
-			return segments[1] == r.user // its owner's alone
+			if segments[1] != r.user { // its owner's alone, and a key with grants says so
+				return false
+			}
 		case "send":
 		default:
 			return false
@@ -224,9 +227,13 @@ func gobbler(operation, command, well string) way {
 	}}
 }
 
-// titanSend sends a letter as Titan's clients do.
+// titanSend sends a letter as Titan's clients do, which do not go on without their
+// inbox.
 func titanSend() way {
-	return way{"titan", "send", func(t *testing.T, w *world, secret string, _ role, to string) verdict {
+	return way{"titan", "send", func(t *testing.T, w *world, secret string, r role, to string) verdict {
+		if r.user != "" {
+			secret = w.key(t, r.user, append(slices.Clone(r.grants), "subscribe,history:/$inbox/{user}"), "").Secret
+		}
 		conn, err := w.dial(t, "/", secret)
 		if err != nil {
 			t.Errorf("titan: %v", err)

@@ -38,9 +38,9 @@ type API struct {
 	Principal func(*http.Request) (*account.Principal, error)
 	// Denied, unless it is nil, is told what somebody may not do.
 	Denied func(r *http.Request, who *account.Principal, what string)
-	// Spend, unless it is nil, counts a message that is to be published, and
-	// refuses one too many.
-	Spend func(r *http.Request, who *account.Principal, m *parley.Message) error
+	// Spend, unless it is nil, counts a message with a body of so many bytes that
+	// is to be published to a topic, and refuses one too many.
+	Spend func(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error
 }
 
 const (
@@ -111,11 +111,14 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 	if err == nil {
 		m.Sender, err = sender(who, m.Sender)
 	}
-	if err == nil && a.Spend != nil {
-		err = a.Spend(r, who, m)
+	if err == nil {
+		err = who.Allow(account.Publish, m.Topic) // before anything is read or counted
 	}
 	if err == nil {
 		m.Body, err = a.body(r, a.Broker.Limits().MessageBytes)
+	}
+	if err == nil && a.Spend != nil {
+		err = a.Spend(r, who, account.Publish, m.Topic, len(m.Body))
 	}
 	if err != nil {
 		a.Broker.Refused(err)

@@ -34,7 +34,7 @@ func authenticate(ctx context.Context, l *load) (Report, error) {
 	shown := make([][][]byte, cfg.Publishers)
 	for i := range shown {
 		for n := range tokensAhead {
-			auth, err := cfg.Signer.authRequest(cfg.user("a", i*tokensAhead+n), "bench")
+			auth, err := cfg.Signer.authRequest(cfg.user("a", i*tokensAhead+n))
 			if err != nil {
 				return nil, err
 			}

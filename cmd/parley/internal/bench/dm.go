@@ -94,7 +94,7 @@ type receiver struct {
 
 // receiver opens the inbox of user i.
 func (l *load) receiver(ctx context.Context, i int) (*receiver, error) {
-	auth, err := l.cfg.Signer.authRequest(l.cfg.user("r", i), "bench")
+	auth, err := l.cfg.Signer.authRequest(l.cfg.user("r", i))
 	if err != nil {
 		return nil, err
 	}

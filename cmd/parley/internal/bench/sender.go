@@ -10,7 +10,7 @@ import (
 // sender opens publisher i, which sends to receiver i: so many letters to a
 // request as are due, up to Batch.
 func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
-	auth, err := l.cfg.Signer.authRequest(l.cfg.user("s", i), "bench")
+	auth, err := l.cfg.Signer.authRequest(l.cfg.user("s", i))
 	if err != nil {
 		return nil, err
 	}

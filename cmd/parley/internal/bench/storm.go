@@ -81,7 +81,7 @@ type weather struct {
 // send sends messages to all users in turn until the load's time is over and
 // every device is back, and then says how many there were.
 func (w *weather) send(ctx context.Context) error {
-	auth, err := w.l.cfg.Signer.authRequest(w.l.cfg.user("s", 0), "bench")
+	auth, err := w.l.cfg.Signer.authRequest(w.l.cfg.user("s", 0))
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (w *weather) send(ctx context.Context) error {
 		id := strconv.FormatInt(n, 10)
 		request := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"msg.send","params":{"to":"%s","id":"%s%s","text":"%s %d"}}`,
 			id, d.user, unique, id, d.user, d.sent.Load()+1)
-		if _, err := ask(conn, []byte(request), id); err != nil {
+		if err := ask(conn, []byte(request), id); err != nil {
 			return err
 		}
 		d.sent.Add(1)
@@ -167,7 +167,7 @@ type device struct {
 
 func (l *load) device(i int) (*device, error) {
 	user := l.cfg.user("d", i)
-	auth, err := l.cfg.Signer.authRequest(user, "bench")
+	auth, err := l.cfg.Signer.authRequest(user)
 	return &device{l: l, user: user, auth: auth}, err
 }
 
