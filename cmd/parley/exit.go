@@ -37,6 +37,7 @@ const exitHelp = `Exit codes:
 `
 
 // credentialHint says what to do about a credential that is missing or refused.
+//
 //nolint:gosec // there is none in it
 const credentialHint = `Show a token or an API key as PARLEY_TOKEN or PARLEY_API_KEY in the environment or, where a command has these
 flags, with --token-file or --api-key-file. An operator makes one with "parley token issue" or "parley key create".
