@@ -36,8 +36,9 @@ func source(t *testing.T, name string) string {
 	return string(text)
 }
 
-// maxImage bounds the image, in bytes.
-const maxImage = 25 << 20
+// maxImage bounds the image, in bytes. The program is nearly all of it: 25 MiB, of
+// which the clients of Redis and of certificate authorities are six.
+const maxImage = 30 << 20
 
 // TestImage builds the image and runs it.
 func TestImage(t *testing.T) {
