@@ -59,7 +59,10 @@ func (s *server) start(args ...string) {
 		close(gone)
 	}()
 	select {
-	case s.address = <-s.log.url:
+	case address := <-s.log.url:
+		if s.address != address { // at the first start, before anybody dials
+			s.address = address
+		}
 	case <-gone:
 		s.t.Fatalf("the server ended:\n%s", s.log)
 	case <-time.After(30 * time.Second):
