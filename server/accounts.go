@@ -26,7 +26,7 @@ func (s *Server) openAccounts(ctx context.Context) error {
 		Erase:       s.eraseUser,
 		EraseDevice: s.eraseDevice,
 		Export: func(ctx context.Context, user string, w io.Writer) error {
-			return httpapi.ExportMessages(s.broker)(ctx, user, w)
+			return httpapi.ExportMessages(ctx, s.broker, user, w)
 		},
 	})
 	if err != nil {

@@ -55,16 +55,18 @@ type pairs struct {
 	values map[string][]string
 }
 
+func newPairs(names []string) pairs { return pairs{names: names, values: map[string][]string{}} }
+
 // parsePairs reads members with these names, of which those in several may stand
 // more than once.
 func parsePairs(s string, names []string, several ...string) (pairs, error) {
-	p := pairs{names: names, values: make(map[string][]string)}
+	p := newPairs(names)
 	for text := range strings.SplitSeq(s, ",") {
 		name, value, found := strings.Cut(text, "=")
 		switch {
 		case !slices.Contains(names, name):
 			return p, fmt.Errorf("has no member %.40q", name)
-		case found && value == "" || !found && name != "legacy" || found && name == "legacy":
+		case found == (name == "legacy") || found && value == "":
 			return p, fmt.Errorf("has a member %s without a value, or with one that it does not take", name)
 		case strings.ContainsAny(value, " \t\r\n"):
 			return p, fmt.Errorf("has a space in its member %s", name)
@@ -178,7 +180,7 @@ func tokenKey() kind[TokenKey] {
 			return k, nil
 		},
 		format: func(k TokenKey) string {
-			p := pairs{names: names, values: make(map[string][]string)}
+			p := newPairs(names)
 			k.addTo(&p)
 			p.add("kid", k.ID)
 			p.add("file", k.File)
@@ -207,7 +209,7 @@ func tokenKeySet() kind[TokenKeySet] {
 			return k, err
 		},
 		format: func(k TokenKeySet) string {
-			p := pairs{names: names, values: make(map[string][]string)}
+			p := newPairs(names)
 			k.addTo(&p)
 			p.add("url", k.URL)
 			return p.String()
@@ -234,7 +236,7 @@ func signIn() kind[SignIn] {
 			return i, knownAlgorithms(i.Algorithms)
 		},
 		format: func(i SignIn) string {
-			p := pairs{names: names, values: make(map[string][]string)}
+			p := newPairs(names)
 			p.add("name", i.Name)
 			p.add("iss", i.Issuer)
 			p.add("aud", i.Audiences...)

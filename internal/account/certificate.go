@@ -81,11 +81,8 @@ func (d *Directory) record(ctx context.Context, c CertificateRecord) (gone strin
 	if err := d.claim(ctx, c.User, "cert", c.Serial); err != nil {
 		return gone, err
 	}
-	value, err := json.Marshal(certRecord{User: c.User, Issued: c.Issued, Expires: c.Expires})
-	if err != nil {
-		return gone, err
-	}
-	if _, err = d.cfg.KV.Put(ctx, backend.Record{Key: certKeys + c.Serial, Value: value}); errors.Is(err, parley.ErrConflict) {
+	err = d.replace(ctx, backend.Record{Key: certKeys + c.Serial}, certRecord{User: c.User, Issued: c.Issued, Expires: c.Expires})
+	if errors.Is(err, parley.ErrConflict) {
 		return gone, fmt.Errorf("there is a certificate with that serial: %w", parley.ErrConflict)
 	}
 	return gone, err
@@ -179,7 +176,7 @@ func (d *Directory) RevokeCertificate(ctx context.Context, serial string) error 
 	return errRaced
 }
 
-// replace writes v in place of record.
+// replace writes v in place of record, which is new when it has no Rev.
 func (d *Directory) replace(ctx context.Context, record backend.Record, v any) error {
 	value, err := json.Marshal(v)
 	if err != nil {

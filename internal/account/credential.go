@@ -1,9 +1,5 @@
 package account
 
-import (
-	"time"
-)
-
 // CredentialKind says what a client shows to prove who it is.
 type CredentialKind int
 
@@ -52,5 +48,4 @@ type Profile struct {
 	Name, Email string
 	Picture     []byte // an image; nil when there is none or it could not be had
 	Verified    bool   // the e-mail
-	Seen        time.Time
 }

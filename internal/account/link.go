@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -55,11 +54,7 @@ func (d *Directory) claimSubject(ctx context.Context, issuer, subject string) (s
 		return r.User, err
 	}
 	r = linkRecord{Issuer: issuer, Subject: subject, User: random(nameBytes), Created: d.cfg.Clock.Now()}
-	value, err := json.Marshal(r)
-	if err != nil {
-		return "", err
-	}
-	_, err = d.cfg.KV.Put(ctx, backend.Record{Key: key, Value: value})
+	err = d.replace(ctx, backend.Record{Key: key}, r)
 	if errors.Is(err, parley.ErrConflict) { // another device was faster
 		_, err = d.get(ctx, key, &r)
 	}

@@ -74,8 +74,8 @@ func (u *user) encode() ([]byte, error) {
 
 func decodeUser(record backend.Record) (*user, error) {
 	var r userRecord
-	if err := json.Unmarshal(record.Value, &r); err != nil {
-		return nil, fmt.Errorf("account: record %q: %w", record.Key, err)
+	if err := decode(record, &r); err != nil {
+		return nil, err
 	}
 	grants, err := ParseGrants(r.Grants)
 	if err != nil {

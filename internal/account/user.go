@@ -245,18 +245,9 @@ func narrowed(before, after []Grant) bool {
 // buried is since when a user of that name who was deleted is gone; their
 // credentials were issued before. Only a hash of the name is kept.
 func (d *Directory) buried(ctx context.Context, name string) (time.Time, error) {
-	record, err := d.cfg.KV.Get(ctx, goneKeys+fingerprint(name))
-	if errors.Is(err, parley.ErrNotFound) {
-		return time.Time{}, nil
-	}
-	if err != nil {
-		return time.Time{}, err
-	}
 	var t time.Time
-	if err := json.Unmarshal(record.Value, &t); err != nil {
-		return time.Time{}, fmt.Errorf("account: record %q: %w", record.Key, err)
-	}
-	return t, nil
+	_, err := d.get(ctx, goneKeys+fingerprint(name), &t)
+	return t, err
 }
 
 // set writes a record in place of whatever is there.

@@ -138,7 +138,7 @@ func OpenCA(dir string) (*CA, error) {
 		return nil, fmt.Errorf("auth: ca: the root has not signed the intermediate: %w: %w", err, parley.ErrInvalid)
 	}
 	c.pool.AddCert(c.intermediate)
-	text, err := readSecret(filepath.Join(dir, IntermediateKeyFile))
+	text, err := ReadSecretFile(filepath.Join(dir, IntermediateKeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}

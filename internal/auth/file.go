@@ -13,8 +13,9 @@ import (
 // maxKeyFile bounds a file with a key or a certificate, in bytes.
 const maxKeyFile = 64 << 10
 
-// readSecret reads a file that others may not read.
-func readSecret(name string) ([]byte, error) {
+// ReadSecretFile reads a small file that nobody but its owner and its group may
+// read. The error wraps parley.ErrInvalid when others may, or it is too large.
+func ReadSecretFile(name string) ([]byte, error) {
 	text, err := readSmall(name)
 	if err != nil {
 		return nil, err
@@ -29,10 +30,6 @@ func readSecret(name string) ([]byte, error) {
 	}
 	return text, nil
 }
-
-// ReadSecretFile reads a small file that nobody but its owner and its group may
-// read. The error wraps parley.ErrInvalid when others may, or it is too large.
-func ReadSecretFile(name string) ([]byte, error) { return readSecret(name) }
 
 // readSmall reads a plain file.
 func readSmall(name string) ([]byte, error) {

@@ -157,13 +157,10 @@ func (a *Authenticator) verifyKey(ctx context.Context, c account.Credential) (*a
 	if err != nil {
 		return nil, err
 	}
-	device, err := sameDevice(p.Device, c.Device)
-	if err != nil {
+	if p.Device, err = sameDevice(p.Device, c.Device); err != nil {
 		return nil, err
 	}
-	made := *p
-	made.Device = device
-	return &made, nil
+	return p, nil
 }
 
 // errNone is a credential of a kind that is not configured.

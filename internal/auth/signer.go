@@ -79,7 +79,7 @@ func GenerateSigner(issuer string) (*Signer, error) {
 // 0600, if there is none.
 func OpenSigner(dir, issuer string) (*Signer, error) {
 	name := filepath.Join(dir, SignerFile)
-	text, err := readSecret(name)
+	text, err := ReadSecretFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if text, err = generateKey(); err == nil {
 			err = createFile(name, text, 0o600)

@@ -23,7 +23,6 @@ func (a *Authenticator) signIn(ctx context.Context, c account.Credential, login 
 		return nil, err
 	}
 	profile := id.profile
-	profile.Seen = a.now()
 	profile.Picture = a.pictures.fetch(ctx, id.picture)
 	user, _, err := a.directory.Link(ctx, id.provider.cfg.Issuer, id.subject, profile)
 	if err != nil {

@@ -12,20 +12,18 @@ import (
 	"github.com/parley-im/parley/internal/protocol/jsonform"
 )
 
-// ExportMessages returns what writes what is stored of a user's messages, as the
-// second part of account.Directory.Export: the read marker, the cursors, the inbox
-// and the dead letters. It holds a page at a time.
-func ExportMessages(b *broker.Broker) func(ctx context.Context, user string, w io.Writer) error {
-	return func(ctx context.Context, user string, w io.Writer) error {
-		for _, part := range []func(context.Context, *broker.Broker, string, io.Writer) error{
-			exportMarker, exportCursors, exportInbox, exportDeadLetters,
-		} {
-			if err := part(ctx, b, user, w); err != nil {
-				return err
-			}
+// ExportMessages writes what is stored of a user's messages, as the second part of
+// account.Directory.Export: the read marker, the cursors, the inbox and the dead
+// letters. It holds a page at a time.
+func ExportMessages(ctx context.Context, b *broker.Broker, user string, w io.Writer) error {
+	for _, part := range []func(context.Context, *broker.Broker, string, io.Writer) error{
+		exportMarker, exportCursors, exportInbox, exportDeadLetters,
+	} {
+		if err := part(ctx, b, user, w); err != nil {
+			return err
 		}
-		return nil
 	}
+	return nil
 }
 
 // line writes v as an object whose first member is its kind.
