@@ -70,7 +70,7 @@ func (s *Server) openAccess() error {
 	}
 	if s.cfg.Titan.Test {
 		everybody := auth.Key{
-			Name: "titan-test", Algorithms: []string{"HS256", "HS384", "HS512"}, Secret: []byte("pass"),
+			Name: "titan-test", Algorithms: []string{"HS256", "HS384", "HS512"}, Secret: []byte(testSecret),
 			Rules: auth.Rules{UserClaim: "userid", Legacy: true},
 		}
 		verify, err := s.authenticator(auth.Config{Keys: []auth.Key{everybody}})
@@ -100,9 +100,6 @@ func (s *Server) authenticator(c auth.Config) (verifier, error) {
 	s.access.authenticators = append(s.access.authenticators, a)
 	return a.Verify, nil
 }
-
-// errUnverified is what a client learns of a credential that was refused.
-var errUnverified = fmt.Errorf("the credential is not accepted: %w", parley.ErrUnauthenticated)
 
 // errNoneAsked is a credential where nobody wants one.
 var errNoneAsked = fmt.Errorf("this server has no authentication, and so cannot verify anything: %w", parley.ErrInvalid)
@@ -213,7 +210,7 @@ func (s *Server) caller(r *http.Request, at peer) (*account.Principal, error) {
 	}
 	if shown.user != "" {
 		if user, err := parley.ParseUser(shown.user); err != nil || user != login.Principal.User {
-			return nil, errUnverified
+			return nil, account.ErrRefused
 		}
 	}
 	return login.Principal, nil

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,8 +18,6 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
-
-	"github.com/parley-im/parley"
 )
 
 // ACME says how the server gets its certificate by itself.
@@ -74,13 +71,9 @@ func orderCertificates(c *Config, logger *slog.Logger) (*ordered, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	if a.CA != "" {
-		text, _, err := readFile(a.CA)
-		if err != nil {
-			return nil, fmt.Errorf("server: acme-ca: %w", invalid(err))
-		}
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("server: acme-ca: %s has no certificate: %w", a.CA, parley.ErrInvalid)
+		var err error
+		if transport.TLSClientConfig.RootCAs, err = readRoots("acme-ca", a.CA); err != nil {
+			return nil, err
 		}
 	}
 	o := &ordered{domains: a.Domains, logger: logger, there: make(map[string]bool)}

@@ -54,7 +54,7 @@ type Changes struct {
 }
 
 // Reload applies what differs in cfg as far as a running server can change it;
-// see [Setting.Reloaded]. The files of the certificate are read again, too. When
+// see [Setting.Reloaded]. The files of certificates are read again, too. When
 // anything is wrong nothing is changed, and the error is a *ConfigError, or
 // wraps parley.ErrInvalid when it is about the certificate. It may be called at
 // any time between New and the end of Run. Config.Logger and Log.Var are not
@@ -69,8 +69,8 @@ func (s *Server) Reload(cfg Config) (Changes, error) {
 	}
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
-	if s.certificate != nil {
-		if err := s.certificate.reload(); err != nil {
+	for _, c := range s.certificates {
+		if err := c.reload(); err != nil {
 			return Changes{}, err
 		}
 	}

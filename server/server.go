@@ -39,8 +39,9 @@ type Server struct {
 	cfg    Config
 	logger *slog.Logger
 	listeners
-	certificate      *certificate // nil without TLS, or with ordered
-	ordered          *ordered     // nil without ACME
+	certificate      *certificate   // nil without TLS, or with ordered
+	certificates     []*certificate // all of all listeners, but those of ordered
+	ordered          *ordered       // nil without ACME
 	ids              *titan.IDs
 	devastatorConfig *tls.Config
 	clock            *clock.Clock
@@ -178,8 +179,8 @@ func (s *Server) Run(ctx context.Context) error {
 		s.start(ctx, &down, failed, task{"fetch keys", a.Run})
 	}
 	s.start(ctx, &down, failed, task{"relay Texto messages", s.relayTexto})
-	if s.certificate != nil {
-		s.start(ctx, &down, failed, task{"watch the certificate", s.certificate.watch})
+	for _, c := range s.certificates {
+		s.start(ctx, &down, failed, task{"watch a certificate", c.watch})
 	}
 	if s.ordered != nil {
 		s.start(ctx, &down, failed, task{"order certificates", s.ordered.run})

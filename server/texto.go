@@ -2,11 +2,9 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -183,13 +181,8 @@ func (s *Server) openTexto() error {
 		}
 		options := redis.Options{Address: address, Password: t.Redis.Password, SentinelPassword: t.Redis.SentinelPassword, Logger: s.logger}
 		if t.Redis.CA != "" {
-			pem, err := os.ReadFile(t.Redis.CA)
-			if err != nil {
-				return fmt.Errorf("server: redis-ca: %w: %w", err, parley.ErrInvalid)
-			}
-			options.Roots = x509.NewCertPool()
-			if !options.Roots.AppendCertsFromPEM(pem) {
-				return fmt.Errorf("server: redis-ca: %s has no certificate: %w", t.Redis.CA, parley.ErrInvalid)
+			if options.Roots, err = readRoots("redis-ca", t.Redis.CA); err != nil {
+				return err
 			}
 		}
 		s.redis = redis.Open(options)
@@ -226,7 +219,7 @@ func (s *Server) textoDialect() *dialect {
 			if s.cfg.textoRefused() {
 				return nil, errAnonymous
 			}
-			greet, from := texto.Greets(r.URL.Query()), network(r.RemoteAddr)
+			greet, watch := texto.Greets(r.URL.Query()), s.watch(s.at(r, textoName))
 			return func(conn *wire.WebSocket) protocol.Conversation {
 				anyone := account.Anyone(parley.Identity{})
 				return s.texto.Conversation(conn, s.broker, texto.Terms{
@@ -235,7 +228,7 @@ func (s *Server) textoDialect() *dialect {
 					// them from being asked who they are.
 					Principal: anyone,
 					Spend: func(to texto.UUID, bytes int) error {
-						return s.access.rates.publishes(anyone, from, account.Send, parley.Topic(textoPage+"/"+to.String()), bytes)
+						return watch.Spend(anyone, account.Send, parley.Topic(textoPage+"/"+to.String()), bytes)
 					},
 				})
 			}, nil

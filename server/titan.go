@@ -15,7 +15,6 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
-	"github.com/parley-im/parley/internal/auth"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/protocol"
 	"github.com/parley-im/parley/internal/protocol/titan"
@@ -75,6 +74,15 @@ func (t *Titan) certificate(usual *TLS) (cert, key string) {
 		return t.DevastatorCert, t.DevastatorKey
 	}
 	return usual.Cert, usual.Key
+}
+
+// openTitan prepares what Titan's clients need.
+func (s *Server) openTitan(ctx context.Context) error {
+	var err error
+	if s.ids, err = titanIDs(ctx, s.store, s.logger); err == nil && s.cfg.Titan.Devastator != "" {
+		s.devastatorConfig, err = s.devastatorTLS()
+	}
+	return err
 }
 
 // titanIDs makes the ids of deliveries, with the secret that is kept for them. A
@@ -182,20 +190,14 @@ func (s *Server) serveTitan(ctx context.Context, serving *errgroup.Group, share 
 // devastatorTLS is how Devastator's connections are secured: the client may show
 // a certificate, and what it shows must be good.
 func (s *Server) devastatorTLS() (*tls.Config, error) {
-	cert, key := s.cfg.Titan.certificate(&s.cfg.HTTP.TLS)
-	own, err := openCertificate(TLS{Cert: cert, Key: key}, s.logger)
+	own, err := s.openCertificate(s.cfg.Titan.certificate(&s.cfg.HTTP.TLS))
 	if err != nil {
 		return nil, err
 	}
 	config := own.config()
 	config.NextProtos = nil // its clients do not negotiate
 	config.SessionTicketsDisabled = true
-	config.ClientAuth = tls.VerifyClientCertIfGiven
-	ca, err := auth.OpenCA(s.cfg.Auth.CA)
-	if err != nil {
-		return nil, fmt.Errorf("server: ca-dir: %w", invalid(err))
-	}
-	config.ClientCAs = ca.Pool()
+	config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, s.access.ca.Pool()
 	return config, nil
 }
 
@@ -254,11 +256,15 @@ func (s *Server) greetDevastator(ctx context.Context, conn *wire.Length, terms t
 	defer s.survive(ctx, func() { _ = conn.Close(0, "") })
 	state, err := conn.Handshake(ctx)
 	from := network(conn.Remote().String())
+	at := peer{from, devastatorName, s.access.verify, nil}
 	switch {
 	case err != nil:
 		s.count.refused("handshake")
 	default:
-		if err = s.sessions.admit(from); err != nil {
+		if err = s.access.rates.arrives(from); err != nil {
+			s.exceeded(ctx, account.Nobody(), at, err)
+			s.count.refused("rate")
+		} else if err = s.sessions.admit(from); err != nil {
 			s.count.refused(refusalOf(err))
 		}
 	}
@@ -268,7 +274,6 @@ func (s *Server) greetDevastator(ctx context.Context, conn *wire.Length, terms t
 	}
 	s.talks.Go(func() {
 		defer s.sessions.leave(from)
-		at := peer{from, devastatorName, s.access.verify, nil}
 		if len(state.VerifiedChains) > 0 {
 			at.certificate = state.PeerCertificates[0].Raw
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -36,7 +37,7 @@ func (s *Server) openTLS() error {
 	case len(c.ACME.Domains) > 0:
 		s.ordered, err = orderCertificates(&s.cfg, s.logger)
 	default:
-		s.certificate, err = openCertificate(*c, s.logger)
+		s.certificate, err = s.openCertificate(c.Cert, c.Key)
 	}
 	return err
 }
@@ -56,10 +57,39 @@ func (s *Server) tlsConfig() *tls.Config {
 	return config
 }
 
+// openCertificate is the certificate of these files, which is read again when
+// they change, however many listeners have it.
+func (s *Server) openCertificate(cert, key string) (*certificate, error) {
+	for _, c := range s.certificates {
+		if c.files.Cert == cert && c.files.Key == key {
+			return c, nil
+		}
+	}
+	c, err := openCertificate(TLS{Cert: cert, Key: key}, s.logger)
+	if err == nil {
+		s.certificates = append(s.certificates, c)
+	}
+	return c, err
+}
+
 // openCertificate reads the files. The error wraps parley.ErrInvalid.
 func openCertificate(files TLS, logger *slog.Logger) (*certificate, error) {
 	c := &certificate{files: files, logger: logger}
 	return c, c.reload()
+}
+
+// readRoots reads the certificates, in PEM, by which another server is trusted;
+// key is the setting that names the file.
+func readRoots(key, name string) (*x509.CertPool, error) {
+	text, _, err := readFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("server: %s: %w", key, invalid(err))
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("server: %s: %s has no certificate: %w", key, name, parley.ErrInvalid)
+	}
+	return roots, nil
 }
 
 // config is for a listener.

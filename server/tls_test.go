@@ -193,6 +193,36 @@ func TestCertificateReload(t *testing.T) {
 	look("no such file", 4)
 }
 
+// TestDevastatorCertificateReload: the certificate of that listener is read again
+// with the others.
+func TestDevastatorCertificateReload(t *testing.T) {
+	dir, ca := authority(t)
+	c := server.Default()
+	c.HTTP.Listen, c.Storage.Kind = "127.0.0.1:0", server.StorageMemory
+	c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	devastator(t, dir, ca)(&c)
+	s := run(t, c)
+	serial := func() int64 {
+		t.Helper()
+		conn, err := tls.Dial("tcp", s.Devastator(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	writeCertificate(t, server.TLS{Cert: c.Titan.DevastatorCert, Key: c.Titan.DevastatorKey}, 7)
+	if got := serial(); got == 7 {
+		t.Error("the new certificate is used before it is read")
+	}
+	if _, err := s.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	if got := serial(); got != 7 {
+		t.Errorf("after a reload the certificate is number %d, want 7", got)
+	}
+}
+
 // TestRedirect: beside TLS, plain HTTP is served on loopback and otherwise leads
 // to TLS.
 func TestRedirect(t *testing.T) {
