@@ -209,8 +209,8 @@ func speak(t *testing.T, w *world, secret string) (stop func()) {
 	})
 }
 
-// TestEndOfReplay (S4): a replay that is under way ends too, and what a client
-// has sent and was not yet answered is not stored after its goodbye.
+// TestEndOfReplay (S4): a replay that is under way ends too. What waits to be
+// stored is for broker's TestRevoke, which can hold the disk.
 func TestEndOfReplay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quiet, servertest.Dir(t.TempDir()))
