@@ -219,14 +219,14 @@ func (s *Server) caller(r *http.Request, at peer) (*account.Principal, error) {
 // introduce tells a conversation who its client is, and how it may say that it is
 // somebody else. The function that is returned is called when the conversation
 // is over. The error says that this user has too many.
-func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err error) {
+func (s *Server) introduce(ctx context.Context, c *protocol.Conversation, at peer) (done func(), err error) {
 	if c.Principal == nil && at.verify == nil {
 		c.Principal = account.Anyone(c.Identity)
 	} else if c.Principal == nil {
 		c.Principal = account.Nobody()
 	}
 	c.Protocol = at.protocol
-	c.Watch = s.watch(at)
+	c.Watch = s.watch(ctx, at)
 	visit := &visit{users: &s.access.users}
 	last := c.Principal
 	enter := func(who *account.Principal) error {
@@ -234,7 +234,7 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 			return nil
 		}
 		if err := s.access.rates.connects(who); err != nil {
-			s.exceeded(context.Background(), who, at, err) // as in watch
+			s.exceeded(context.WithoutCancel(ctx), who, at, err) // as in watch
 			return err
 		}
 		return visit.as(who)
@@ -260,8 +260,8 @@ func (s *Server) introduce(c *protocol.Conversation, at peer) (done func(), err 
 }
 
 // watch counts what a client does, and notes what it may not.
-func (s *Server) watch(at peer) *broker.Watch {
-	ctx := context.Background() // the log does not end with a conversation
+func (s *Server) watch(ctx context.Context, at peer) *broker.Watch {
+	ctx = context.WithoutCancel(ctx) // the log does not end with a conversation
 	w := &broker.Watch{Denied: func(who *account.Principal, o account.Operation, t parley.Topic) {
 		s.access.audit.Record(ctx, &audit.Event{
 			Kind: audit.Denial, Address: at.address, Protocol: at.protocol, User: who.User, Credential: who.Credential, What: o.String() + " " + string(t),
@@ -330,7 +330,7 @@ func (s *Server) denied(r *http.Request, who *account.Principal, what string) {
 
 // spend counts a message that a request is to store, and refuses one too many.
 func (s *Server) spend(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
-	return s.watch(s.at(r, "http")).Spend(who, o, t, bytes)
+	return s.watch(r.Context(), s.at(r, "http")).Spend(who, o, t, bytes)
 }
 
 // exceeded notes that somebody did too much.

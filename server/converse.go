@@ -190,7 +190,7 @@ func (s *Server) converse(ctx context.Context, at peer, c protocol.Conversation)
 	name := at.protocol
 	s.sessions.add(c.Conn, name)
 	defer s.sessions.remove(c.Conn)
-	done, err := s.introduce(&c, at) //nolint:contextcheck // as in watch
+	done, err := s.introduce(ctx, &c, at)
 	defer done()
 	if err != nil {
 		s.count.refused("user")

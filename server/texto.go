@@ -219,7 +219,7 @@ func (s *Server) textoDialect() *dialect {
 			if s.cfg.textoRefused() {
 				return nil, errAnonymous
 			}
-			greet, watch := texto.Greets(r.URL.Query()), s.watch(s.at(r, textoName))
+			greet, watch := texto.Greets(r.URL.Query()), s.watch(r.Context(), s.at(r, textoName))
 			return func(conn *wire.WebSocket) protocol.Conversation {
 				anyone := account.Anyone(parley.Identity{})
 				return s.texto.Conversation(conn, s.broker, texto.Terms{
