@@ -102,7 +102,17 @@ func TestAuthFiles(t *testing.T) {
 	}
 	t.Setenv("TEST_JWT_SECRET", "short-hunter2")
 	const rest = ",iss=https://id.example,aud=parley"
+	with := map[string]map[string]string{ // what a setting is nothing without
+		"devastator-cert": {"devastator-listen": "127.0.0.1:0", "devastator-key": dir + "/none.key", "ca-dir": ca},
+		"redis-ca":        {"texto": "/v1/texto", "redis-url": "rediss://127.0.0.1:1"},
+		"acme-ca":         {"https": "127.0.0.1:0", "acme-domain": "chat.example"},
+	}
 	for name, tt := range map[string]struct{ flag, value, err string }{
+		"no certificate":        {"devastator-cert", dir + "/none.crt", "none.crt"},
+		"a CA of Redis":         {"redis-ca", ca + "/root.crt", ""},
+		"no CA of Redis":        {"redis-ca", write("signing5", privatePEM, 0o600), "redis-ca"},
+		"a CA of ACME":          {"acme-ca", ca + "/root.crt", ""},
+		"no CA of ACME":         {"acme-ca", dir + "/none", "acme-ca"},
 		"a secret":              {"jwt-key", "alg=HS256,file=" + write("secret", longSecret+"\n", 0o600) + rest, ""},
 		"a public key":          {"jwt-key", "alg=EdDSA,file=" + write("public", publicPEM, 0o644) + rest, ""},
 		"an open secret":        {"jwt-key", "alg=HS256,file=" + write("open", longSecret, 0o644) + rest, "mode 0644"},
@@ -125,7 +135,11 @@ func TestAuthFiles(t *testing.T) {
 		"a provider":            {"oidc", "name=id,iss=https://id.example,aud=a", ""},
 		"a provider inside":     {"oidc", "name=id,iss=http://127.0.0.1:1,aud=a", "https"},
 	} {
-		err := server.CheckSources(server.Sources{Flags: map[string][]string{tt.flag: {tt.value}}})
+		flags := map[string][]string{tt.flag: {tt.value}}
+		for key, value := range with[tt.flag] {
+			flags[key] = []string{value}
+		}
+		err := server.CheckSources(server.Sources{Flags: flags})
 		if tt.err == "" && err != nil || tt.err != "" && (!errors.Is(err, parley.ErrInvalid) || !strings.Contains(err.Error(), tt.err)) {
 			t.Errorf("%s: %v, want an error with %q", name, err, tt.err)
 		}

@@ -85,18 +85,45 @@ func Load(src Sources) (Config, error) {
 	return l.config, nil
 }
 
-// CheckSources reads a configuration as [Load] does, and the files of its
-// certificate and of its keys as [New] does; it touches neither the store nor the
-// network. The error wraps parley.ErrInvalid.
+// CheckSources reads a configuration as [Load] does, and the files that it names
+// as [New] does; it touches neither the store nor the network. The error wraps
+// parley.ErrInvalid.
 func CheckSources(src Sources) error {
 	cfg, err := Load(src)
-	if err == nil && cfg.HTTP.TLS.Listen != "" && cfg.HTTP.TLS.Cert != "" {
-		_, err = openCertificate(cfg.HTTP.TLS, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = cfg.checkAuth()
+	return errors.Join(cfg.checkCertificates(), cfg.checkRoots(), cfg.checkAuth())
+}
+
+// checkCertificates reads the certificates of the listeners, each once.
+func (c *Config) checkCertificates() error {
+	files := make(map[[2]string]bool)
+	if t := &c.HTTP.TLS; t.Listen != "" && t.Cert != "" {
+		files[[2]string{t.Cert, t.Key}] = true
 	}
-	return err
+	if t := &c.Titan; t.Devastator != "" {
+		cert, key := t.certificate(&c.HTTP.TLS)
+		files[[2]string{cert, key}] = true
+	}
+	var errs []error
+	for f := range files {
+		_, err := openCertificate(TLS{Cert: f[0], Key: f[1]}, slog.New(slog.DiscardHandler))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// checkRoots reads the certificates by which other servers are trusted.
+func (c *Config) checkRoots() error {
+	var errs []error
+	for key, name := range map[string]string{"acme-ca": c.HTTP.TLS.ACME.CA, "redis-ca": c.Texto.Redis.CA} {
+		if name != "" {
+			_, err := readRoots(key, name)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // load reads all sources of some settings, the weakest first.

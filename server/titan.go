@@ -206,7 +206,7 @@ func (s *Server) devastatorTLS() (*tls.Config, error) {
 func (s *Server) serveDevastator(ctx context.Context) error {
 	conns := &wire.LengthConfig{
 		Keeper: &s.keeper, BigEndian: s.cfg.Titan.DevastatorOrder == BigEndian, MaxFrame: s.titanFrameBytes(),
-		Handshake: headerTimeout, First: mustSpeak, Idle: titanIdle, WriteTimeout: s.config().HTTP.WriteTimeout,
+		Handshake: headerTimeout, First: mustSpeak, Idle: titanIdle,
 	}
 	terms := s.titanTerms(titan.Devastator)
 	l := s.limited(s.devastator)
@@ -222,8 +222,14 @@ func (s *Server) serveDevastator(ctx context.Context) error {
 		if conn == nil {
 			return serving.Wait()
 		}
+		if now := s.config().HTTP.WriteTimeout; now != conns.WriteTimeout {
+			changed := *conns
+			changed.WriteTimeout = now
+			conns = &changed
+		}
+		framed := wire.NewLength(tls.Server(conn, s.devastatorConfig), conns)
 		serving.Go(func() error {
-			s.greetDevastator(ctx, wire.NewLength(tls.Server(conn, s.devastatorConfig), conns), terms)
+			s.greetDevastator(ctx, framed, terms)
 			return nil
 		})
 	}
