@@ -123,7 +123,7 @@ func (d *Directory) introduce(ctx context.Context, name, device string, c Creden
 			u.Devices = d.withoutOldest(u)
 		}
 		u.Devices = append(u.Devices, Device{
-			Name: device, Display: clean(c.DeviceName), Platform: clean(c.Platform), Created: now, Seen: now.Truncate(seenGrain),
+			Name: device, Display: clean(c.DeviceName), Platform: clean(c.Platform), Created: now, Seen: now,
 		})
 		return nil
 	})

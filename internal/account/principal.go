@@ -47,7 +47,6 @@ func (p *Principal) Known() bool { return p.Open || p.User != "" || len(p.Grants
 var (
 	ErrUnknown  = fmt.Errorf("authenticate first: %w", parley.ErrUnauthenticated)
 	ErrReserved = fmt.Errorf("topics that begin with $ are the server's own: %w", parley.ErrForbidden)
-	ErrDenied   = fmt.Errorf("this is not allowed here: %w", parley.ErrForbidden)
 )
 
 // Allow returns nil if p may do the one operation o on the topic t and all below
@@ -68,27 +67,37 @@ func (p *Principal) Allow(o Operation, t parley.Topic) error {
 	if p.Open || p.granted(o, t) {
 		return nil
 	}
-	return ErrDenied
+	return denial(o)
 }
 
+// denial is the refusal of an operation for which a grant is missing.
+type denial Operation
+
+func (d denial) Error() string {
+	return "no grant for " + Operation(d).String() + " covers this: " + parley.ErrForbidden.Error()
+}
+
+func (denial) Unwrap() error { return parley.ErrForbidden }
+
 func (p *Principal) allowInbox(o Operation, t parley.Topic, owner string) error {
-	allowed, refused := false, ErrReserved
+	allowed := false
 	switch o {
 	case Subscribe, History:
 		if p.User == "" || owner != p.User {
 			return ErrReserved
 		}
-		allowed, refused = !p.scoped || p.granted(o, t), ErrDenied
+		allowed = !p.scoped || p.granted(o, t)
 	case Send:
-		allowed, refused = p.User != "" && (p.Open || p.granted(Send, t)), ErrDenied
+		allowed = p.User != "" && (p.Open || p.granted(Send, t))
 	case Admin:
-		allowed, refused = p.granted(Admin, t), ErrDenied
+		allowed = p.granted(Admin, t)
 	case Publish, Presence, All:
+		return ErrReserved
 	}
 	if allowed {
 		return nil
 	}
-	return refused
+	return denial(o)
 }
 
 func (p *Principal) granted(o Operation, t parley.Topic) bool {

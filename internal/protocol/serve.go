@@ -288,10 +288,13 @@ func (t *talk) own(r *History) bool {
 	return true
 }
 
+// errNoLogin refuses credentials where nobody verifies them.
+var errNoLogin = fmt.Errorf("credentials are not taken here: %w", parley.ErrForbidden)
+
 // login has a credential verified and makes the session who it proves. The client
 // is told either way.
 func (t *talk) login(ctx context.Context, r *Authenticate) error {
-	login, err := (*account.Login)(nil), account.ErrDenied
+	login, err := (*account.Login)(nil), errNoLogin
 	if t.authenticate != nil {
 		login, err = t.authenticate(ctx, r.Credential)
 	}

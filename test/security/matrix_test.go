@@ -252,7 +252,7 @@ func titanSend() way {
 				return confused
 			case strings.Contains(text, `"result":"ACK"`):
 				return done
-			case strings.Contains(text, `"error"`) && strings.Contains(text, "not allowed"):
+			case strings.Contains(text, `"error"`) && strings.Contains(text, "no grant"):
 				return refused
 			case !strings.Contains(text, "msg.recv"):
 				t.Logf("titan says %s", text)
