@@ -40,6 +40,7 @@ func TestCommand(t *testing.T) {
 			env.Setenv("ADDR", addr)
 			env.Setenv("ADMIN", admin)
 			env.Setenv("PARLEY_URL", "http://"+addr)
+			env.Setenv("GORACE", promptExit)
 			return errors.Join(err, adminErr)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -48,11 +49,15 @@ func TestCommand(t *testing.T) {
 	})
 }
 
+// promptExit is GORACE for commands: under the race detector they would otherwise
+// stay a second before they exit.
+const promptExit = "atexit_sleep_ms=0"
+
 // TestTasks: the commands of the pages do what these say.
 func TestTasks(t *testing.T) {
 	require.Program(t, "bash", "bash")
 	s := servertest.Start(t)
-	protocoltest.RunShell(t, "../../docs/tasks/users-and-keys.md", "PARLEY_URL="+s.URL)
+	protocoltest.RunShell(t, "../../docs/tasks/users-and-keys.md", "PARLEY_URL="+s.URL, "GORACE="+promptExit)
 }
 
 // freeAddress is one where nobody listens at the moment.
