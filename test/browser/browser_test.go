@@ -16,7 +16,10 @@ import (
 	"github.com/parley-im/parley/server/servertest"
 )
 
-const topic parley.Topic = "/hello"
+const (
+	follow              = "follow-from-a-browser.md"
+	topic  parley.Topic = "/hello"
+)
 
 // publish publishes bodies by way of a connection of its own.
 func publish(t *testing.T, s *servertest.Server, bodies ...string) {
@@ -67,7 +70,7 @@ func TestPageOfAnotherOrigin(t *testing.T) {
 	at := l.Addr().String()
 	l.Close()
 	listen := func(c *server.Config) { c.HTTP.Listen = at }
-	b = open(t, func(string) string { return "'http://" + at + "'" }, nil)
+	b = open(t, follow, func(string) string { return "'http://" + at + "'" }, nil)
 	s := servertest.Start(t, dir, admit, listen)
 	publish(t, s, "1", "2")
 	b.start()
@@ -132,7 +135,7 @@ func TestPageOfOwnOrigin(t *testing.T) {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	proxy.Transport = transport
-	b := open(t, func(string) string { return "location.origin" }, proxy)
+	b := open(t, follow, func(string) string { return "location.origin" }, map[string]http.Handler{"/v1/": proxy})
 	b.start()
 	b.is("live")
 	for i := range 10 {
@@ -145,7 +148,7 @@ func TestPageOfOwnOrigin(t *testing.T) {
 func TestPageOfAStranger(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) { c.HTTP.OpenToNetwork = true })
 	publish(t, s, "secret")
-	b := open(t, func(string) string { return "'" + s.URL + "'" }, nil)
+	b := open(t, follow, func(string) string { return "'" + s.URL + "'" }, nil)
 	b.start()
 	b.is("offline")
 	b.until("the page shows nothing", func(s seen) bool { return len(s.Messages) == 0 })

@@ -22,10 +22,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// documented is the page that the documentation shows, for a server at url.
-func documented(t *testing.T, url string) string {
+// documented is the page that a page of docs/tasks shows, for a server at url.
+func documented(t *testing.T, task, url string) string {
 	t.Helper()
-	doc, err := os.ReadFile("../../docs/tasks/follow-from-a-browser.md")
+	doc, err := os.ReadFile("../../docs/tasks/" + task)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,27 +39,33 @@ func documented(t *testing.T, url string) string {
 }
 
 // frame holds the documented page, tells the test what it shows, and does what
-// the test answers: shows the page, or nothing.
+// the test answers: shows the page, or nothing, or has it say something.
 const frame = `<!doctype html><iframe src="/page"></iframe><script>
 const frame = document.querySelector('iframe')
-let path = '/page'
+let path = '/page', said = ''
 setInterval(async () => {
   const page = frame.contentDocument
   const seen = {
     path: page.location.pathname,
     state: page.querySelector('#state')?.textContent ?? '',
+    unread: page.querySelector('#unread')?.textContent ?? '',
     messages: [...page.querySelectorAll('#messages li')].map((item) => item.textContent),
   }
   const answer = await fetch('/seen', {method: 'POST', body: JSON.stringify(seen)})
-  const wanted = await answer.text()
-  if (wanted !== path) frame.src = path = wanted
+  const wanted = await answer.json()
+  if (wanted.path !== path) frame.src = path = wanted.path
+  if (wanted.say !== said) {
+    const form = page.querySelector('form');
+    [form.to.value, form.text.value] = (said = wanted.say).split(' ')
+    form.requestSubmit()
+  }
 }, 50)
 </script>`
 
 // seen is what a page shows.
 type seen struct {
-	Path, State string
-	Messages    []string
+	Path, State, Unread string
+	Messages            []string
 }
 
 // browser is a browser that shows one page.
@@ -68,8 +74,15 @@ type browser struct {
 	origin string
 
 	mu     sync.Mutex // guards what follows
-	wanted string
+	wanted wanted
 	seen   seen
+}
+
+// wanted is what the frame is to do: show the page at that path, and when Say
+// changes, send it: a recipient and a word.
+type wanted struct {
+	Path string `json:"path"`
+	Say  string `json:"say"`
 }
 
 // serve serves the frame and the page, and learns what it shows.
@@ -92,25 +105,24 @@ func (b *browser) serve(page func() string) http.Handler {
 		if err == nil {
 			b.seen = s
 		}
-		_, _ = io.WriteString(w, b.wanted)
+		_ = json.NewEncoder(w).Encode(b.wanted)
 	})
 	return mux
 }
 
-// open makes a site of its own for the documented page, which follows the server
-// that url says, an expression of JavaScript. The paths of the API are served by
-// more, if it is not nil.
-func open(t *testing.T, url func(origin string) string, more http.Handler) *browser {
+// open makes a site of its own for the page that a task documents, for the server
+// that url says, an expression of JavaScript. Other paths are served by more.
+func open(t *testing.T, task string, url func(origin string) string, more map[string]http.Handler) *browser {
 	t.Helper()
-	b := &browser{t: t, wanted: "/page"}
+	b := &browser{t: t, wanted: wanted{Path: "/page"}}
 	mux := http.NewServeMux()
 	site := httptest.NewServer(mux)
 	t.Cleanup(site.Close)
 	b.origin = site.URL
-	page := documented(t, url(b.origin))
+	page := documented(t, task, url(b.origin))
 	mux.Handle("/", b.serve(func() string { return page }))
-	if more != nil {
-		mux.Handle("/v1/", more)
+	for path, handler := range more {
+		mux.Handle(path, handler)
 	}
 	return b
 }
@@ -142,9 +154,16 @@ func (b *browser) start() {
 func (b *browser) visit(path string) {
 	b.t.Helper()
 	b.mu.Lock()
-	b.wanted = path
+	b.wanted.Path = path
 	b.mu.Unlock()
 	b.until("the browser shows "+path, func(s seen) bool { return s.Path == path })
+}
+
+// say has the page send a word to a user.
+func (b *browser) say(to, word string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wanted.Say = to + " " + word
 }
 
 // until waits until the page shows something.
