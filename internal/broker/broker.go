@@ -80,6 +80,9 @@ type Broker struct {
 
 	ending sync.Mutex
 	ended  atomic.Bool // the feeds know where the log ended at the start
+
+	storing  sync.Mutex   // held from before a commit is stored until it is answered
+	answered atomic.Int64 // the last seq of the commits that were
 }
 
 // New makes a broker; nothing is stored before Run.
@@ -138,10 +141,18 @@ func (b *Broker) Run(ctx context.Context) error {
 		if c == nil {
 			return nil
 		}
-		b.store(context.WithoutCancel(ctx), c)
-		b.queue.stored()
-		b.deliver(c)
+		b.feeds.add(b.settleCommit(context.WithoutCancel(ctx), c))
 	}
+}
+
+// settleCommit stores a commit and answers its publishers. It returns what the
+// feeds are to be given.
+func (b *Broker) settleCommit(ctx context.Context, c *commit) []*parley.Message {
+	b.storing.Lock()
+	defer b.storing.Unlock()
+	b.store(ctx, c)
+	b.queue.stored()
+	return b.answer(c)
 }
 
 // store appends a commit's messages to the log and sets their results.
@@ -170,13 +181,15 @@ func (b *Broker) store(ctx context.Context, c *commit) {
 	b.stats.committed(c, time.Since(began), err)
 }
 
-// deliver answers a stored commit's publishers and hands it to the feeds, in that
-// order: who publishes to itself is answered first, and some clients rely on it.
-func (b *Broker) deliver(c *commit) {
+// answer answers a stored commit's publishers, before anybody is delivered what
+// they have published: some clients that publish to themselves rely on it.
+func (b *Broker) answer(c *commit) []*parley.Message {
 	messages := make([]*parley.Message, 0, len(c.publications))
+	last := parley.Seq(0)
 	for _, p := range c.publications {
 		if p.Result.Err == nil && !p.Result.Duplicate {
 			messages = append(messages, &p.Message)
+			last = max(last, p.Result.Seq)
 		}
 	}
 	b.feeds.reach(messages)
@@ -184,7 +197,21 @@ func (b *Broker) deliver(c *commit) {
 	for _, s := range c.submissions {
 		s.answer()
 	}
-	b.feeds.add(messages)
+	if last > 0 {
+		b.answered.Store(int64(last))
+	}
+	return messages
+}
+
+// readAnswered reads the log for a subscription. What it finds may have been stored
+// just now, so that its publisher has yet to be answered: it waits for that.
+func (b *Broker) readAnswered(ctx context.Context, q backend.Query) (backend.Page, error) {
+	page, err := b.log.Read(ctx, q)
+	if n := len(page.Messages); n > 0 && page.Messages[n-1].Seq > parley.Seq(b.answered.Load()) {
+		b.storing.Lock()
+		defer b.storing.Unlock()
+	}
+	return page, err
 }
 
 // Publish stores messages of who without a session, and returns when all have

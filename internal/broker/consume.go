@@ -150,7 +150,7 @@ func (u *Subscription) readOn(ctx context.Context, p passage) (reading, error) {
 	if p.share > 1 {
 		q.Limit = min(q.Limit, bite)
 	}
-	page, err := c.broker.log.Read(ctx, q)
+	page, err := c.broker.readAnswered(ctx, q)
 	if err != nil {
 		return reading{}, err
 	}

@@ -228,7 +228,7 @@ func (u *Subscription) query() backend.Query {
 func (u *Subscription) replay(ctx context.Context, dst []Event, budget *int) ([]Event, error) {
 	q := u.query()
 	q.Limit, q.MaxBytes = min(u.left, batchMessages), batchBytes
-	page, err := u.session.broker.log.Read(ctx, q)
+	page, err := u.session.broker.readAnswered(ctx, q)
 	if err != nil {
 		return dst, err
 	}

@@ -73,13 +73,8 @@ func Serve(ctx context.Context, c Conversation) error {
 		t.shutDoor()
 		defer t.door.timer.Stop()
 	}
-	if c.Greet {
-		t.session.Reply(welcome("", t.session, c.Broker), 0)
-	}
 	err := guard(func() error {
-		if c.Join != nil {
-			defer c.Join(t.session)()
-		}
+		defer t.begin(&c)()
 		t.ask(ctx, c.Broker, c.Requests)
 		return t.read(ctx, c.Broker)
 	})
@@ -94,6 +89,20 @@ func Serve(ctx context.Context, c Conversation) error {
 		return t.ended
 	}
 	return errors.Join(err, closed)
+}
+
+// begin greets and joins. Nothing is written before both are done: whom the greeting
+// names can be reached.
+func (t *talk) begin(c *Conversation) (leave func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.Greet {
+		t.session.Reply(welcome("", t.session, c.Broker), 0)
+	}
+	if c.Join == nil {
+		return func() {}
+	}
+	return c.Join(t.session)
 }
 
 // ErrTold is the end of a conversation in which the client was told all that it
