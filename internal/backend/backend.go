@@ -25,6 +25,11 @@ type Entry struct {
 	// its result has the same Duplicate and Err, and no Seq. The first of an
 	// append stands for itself.
 	Along bool
+	// Quota bounds what the sender may have stored, this and what goes along with
+	// it included; 0 is no bound. It counts for a Log that is a Meter and counts
+	// already, and for the first of those that go along. What was stored before
+	// under the same key is still answered as a duplicate.
+	Quota int64
 }
 
 // Result says what became of one entry.
@@ -33,8 +38,9 @@ type Result struct {
 	Seq parley.Seq
 	// Duplicate reports that the message was stored by an earlier entry.
 	Duplicate bool
-	// Err wraps parley.ErrConflict when the key was used for another payload;
-	// this entry was then not stored.
+	// Err wraps parley.ErrConflict when the key was used for another payload, and
+	// is a *QuotaError when there is too much of the sender's; this entry was then
+	// not stored.
 	Err error
 }
 

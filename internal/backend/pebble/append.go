@@ -84,12 +84,16 @@ func (db *DB) prepare(entries []backend.Entry, results []backend.Result) (*pebbl
 	if err := db.stage(batch, entries, results, now); err != nil {
 		return nil, 0, fmt.Errorf("pebble: prepare: %w", err)
 	}
+	if err := db.putUsage(batch); err != nil {
+		return nil, 0, fmt.Errorf("pebble: prepare: %w", err)
+	}
 	if err := db.putLast(batch); err != nil {
 		return nil, 0, fmt.Errorf("pebble: prepare: %w", err)
 	}
 	if err := db.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
 		return nil, 0, fmt.Errorf("pebble: commit: %w", err)
 	}
+	db.usage.settle()
 	return batch, db.last, nil
 }
 
@@ -104,6 +108,7 @@ func (db *DB) putLast(batch *pebble.Batch) error {
 func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []backend.Result, now time.Time) error {
 	b := &db.build
 	b.reset(now)
+	db.usage.reset()
 	known := dedup{db: db, batch: batch, start: db.windowStart()}
 	left := false // the last that did not go along was not stored
 	for i := range entries {
@@ -112,6 +117,12 @@ func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []back
 			known.along = true
 			continue
 		case entries[i].Along:
+		case entries[i].Quota > 0 && db.over(entries[i:], &results[i]):
+			if err := known.repeated(&entries[i], &results[i], i); err != nil {
+				return err
+			}
+			left = true
+			continue
 		case entries[i].Key == "":
 			left = false
 		default:
@@ -124,6 +135,7 @@ func (db *DB) stage(batch *pebble.Batch, entries []backend.Entry, results []back
 			}
 		}
 		b.add(i, entries[i].Message.Topic)
+		db.usage.charge(entries[i].Message)
 	}
 	for _, g := range b.sorted() {
 		if err := db.stageGroup(batch, g, entries, results); err != nil {

@@ -165,6 +165,8 @@ func describeKey(key []byte) string {
 		return "the order of the idempotency keys"
 	case kindRecord:
 		return fmt.Sprintf("record %q", key[1:])
+	case kindUsage:
+		return fmt.Sprintf("the usage of user %q", key[1:])
 	case kindMeta:
 		return fmt.Sprintf("the store's %q", key[1:])
 	}

@@ -27,6 +27,7 @@ func (c *checker) keys() error {
 		{kindBlock, blocks.block},
 		{kindFloor, c.floor},
 		{kindRecord, c.record},
+		{kindUsage, c.usage},
 	} {
 		if err := c.each(pass.kind, pass.check); err != nil {
 			return err
@@ -46,7 +47,7 @@ func (c *checker) keys() error {
 // known looks for what the store does not note about itself.
 func (c *checker) known(key, _ []byte) {
 	switch string(key[1:]) {
-	case "format", "last", "store":
+	case "format", "last", "store", "usage":
 	default:
 		c.fault(Fault{Problem: describeKey(key) + " means nothing", Advice: adviseRestore})
 	}
@@ -165,6 +166,14 @@ func (c *checker) floor(key, value []byte) {
 	}
 }
 
+// usage looks at what is counted of a user. Whether that is right is not known
+// here.
+func (c *checker) usage(key, value []byte) {
+	if len(value) != usageBytes || int64(binary.BigEndian.Uint64(value)) <= 0 {
+		c.fault(Fault{Problem: fmt.Sprintf("%s is damaged", describeKey(key)), Advice: adviseUsage})
+	}
+}
+
 func (c *checker) record(key, value []byte) {
 	c.report.Records++
 	r, err := readRecord(string(key[1:]), value)
@@ -254,7 +263,7 @@ func (c *checker) dedup(want int64) error {
 // unknown looks for keys that mean nothing.
 func (c *checker) unknown() error {
 	lower := []byte{0}
-	for _, kind := range []byte{kindBlock, kindFloor, kindDedup, kindRecord, kindMeta, kindTopic, kindWindow, 0xff} {
+	for _, kind := range []byte{kindBlock, kindFloor, kindDedup, kindRecord, kindMeta, kindTopic, kindUsage, kindWindow, 0xff} {
 		_, err := c.scan(lower, []byte{kind}, func(key, _ []byte) {
 			c.fault(Fault{Problem: fmt.Sprintf("the database has a key that means nothing: %q", key), Advice: adviseRestore})
 		})

@@ -26,8 +26,13 @@ var (
 )
 
 // formatVersion is of the store as a whole: which keys there are and what they
-// mean. It grows when an older program would misread the store.
-const formatVersion = 2
+// mean. It grows when an older program would misread the store. A store whose
+// usage is counted has the format after the plain one, because a program that
+// does not count would make the counts wrong.
+const (
+	plainFormat   = 2
+	formatVersion = 3
+)
 
 // Options have a useful zero value.
 type Options struct {
@@ -51,12 +56,16 @@ type Options struct {
 	// is never less than what the store itself needs, see [Space]; 0 chooses by
 	// the size of the disk. It has no meaning in memory.
 	Reserve int64
+	// Payer names the user to whom a message counts once usage is counted, "" for
+	// nobody. Of a message it must say the same for ever. Nil is its sender.
+	Payer func(*parley.Message) string
 	// Fatal is called when the disk failed in a way that leaves unknown what is
 	// durable, and must not return; nil logs one line and ends the process with
 	// code 1.
 	Fatal func(message string)
 
-	blockBytes int // of a table's blocks; 0 is 32 KiB
+	blockBytes  int // of a table's blocks; 0 is 32 KiB
+	countBlocks int // as the constant; 0 is that
 }
 
 // DB is an open store. Its methods may be called concurrently.
@@ -82,6 +91,7 @@ type DB struct {
 	known  keyFilter  // of them
 	build  builder
 	totals map[parley.Stream]*total // of streams that were trimmed by count or bytes
+	usage  usage
 
 	swept []byte // the key after which the sweep of expired records goes on; one sweep at a time
 
@@ -117,9 +127,11 @@ func Open(dir string, opt Options) (*DB, error) {
 	}
 	db := &DB{opt: opt, dir: dir, stop: make(chan struct{}), totals: map[parley.Stream]*total{}}
 	db.damage.opt = &db.opt
+	db.usage.init(opt.Payer)
 	if err := db.open(); err != nil {
 		return nil, err
 	}
+	db.tasks.Go(db.countUsage)
 	db.tasks.Go(db.keepMark)
 	db.tasks.Go(db.loadFilter)
 	db.tasks.Go(db.expireKeys)
@@ -176,6 +188,9 @@ func (db *DB) recover(dir string) error {
 		db.keys = int64(binary.BigEndian.Uint64(v[8:]))
 	} else if err == nil || !errors.Is(err, pebble.ErrNotFound) {
 		return fmt.Errorf("pebble: store %s: read the last seq: %w", dir, cmp.Or(err, errCorrupt))
+	}
+	if err := db.loadUsage(); err != nil {
+		return fmt.Errorf("pebble: store %s: %w", dir, err)
 	}
 	mark, marked, err := openMark(db.opt.FS, filepath.Join(dir, markName), db.id, db.last == 0)
 	if err != nil {

@@ -40,22 +40,8 @@ type dedup struct {
 // stored; if not, its result is set or will be.
 func (d *dedup) check(e *backend.Entry, r *backend.Result, i, about int) (fresh bool, err error) {
 	h := hashKey(e.Message.Topic.Stream(), e.Key)
-	if first, ok := d.staged[h]; ok {
-		if d.repeat == nil {
-			d.repeat = map[int]int{}
-		}
-		d.repeat[i] = first
-		return false, nil
-	}
-	if !d.db.known.missing(h) {
-		seq, payload, err := d.db.lookUp(h)
-		if err != nil {
-			return false, err
-		}
-		if seq > d.start {
-			d.settle(e, r, seq, payload)
-			return false, nil
-		}
+	if found, err := d.find(h, e, r, i); found || err != nil {
+		return false, err
 	}
 	if d.staged == nil {
 		d.staged = make(map[dedupHash]int, about)
@@ -63,6 +49,41 @@ func (d *dedup) check(e *backend.Entry, r *backend.Result, i, about int) (fresh 
 	d.staged[h] = i
 	d.order = append(d.order, h)
 	return true, nil
+}
+
+// find reports whether the key h of entry i was used before; then its result is
+// set or will be.
+func (d *dedup) find(h dedupHash, e *backend.Entry, r *backend.Result, i int) (bool, error) {
+	if first, ok := d.staged[h]; ok {
+		if d.repeat == nil {
+			d.repeat = map[int]int{}
+		}
+		d.repeat[i] = first
+		return true, nil
+	}
+	if d.db.known.missing(h) {
+		return false, nil
+	}
+	seq, payload, err := d.db.lookUp(h)
+	if err != nil || seq <= d.start {
+		return false, err
+	}
+	d.settle(e, r, seq, payload)
+	return true, nil
+}
+
+// repeated answers entry i, which is refused, as what it repeats if it does.
+func (d *dedup) repeated(e *backend.Entry, r *backend.Result, i int) error {
+	if e.Key == "" {
+		return nil
+	}
+	refusal := r.Err
+	r.Err = nil
+	found, err := d.find(hashKey(e.Message.Topic.Stream(), e.Key), e, r, i)
+	if !found {
+		r.Err = refusal
+	}
+	return err
 }
 
 // lookUp finds a key in the index: the seq is 0 if it is not there.

@@ -2,11 +2,13 @@ package pebble
 
 import (
 	"context"
+	"encoding/binary"
 	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
 )
 
 // SetMeta writes a meta key, as a newer program or a fault would.
@@ -157,4 +159,64 @@ func (db *DB) LoseFilter() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.known = keyFilter{complete: true}
+}
+
+// CountInSteps makes what was stored before be counted n blocks at a time.
+func (o Options) CountInSteps(n int) Options {
+	o.countBlocks = n
+	return o
+}
+
+// FinishCounting counts the rest of what was stored before.
+func (db *DB) FinishCounting(ctx context.Context) error {
+	for {
+		if done, err := db.countSome(ctx); done || err != nil {
+			return err
+		}
+	}
+}
+
+// Recount is what each user has stored, by what is there, and Counts what is kept
+// of that.
+func (db *DB) Recount(ctx context.Context) (map[string]int64, error) {
+	bytes := map[string]int64{}
+	for s, err := range db.Streams(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		w, err := db.walk(ctx, backend.Query{Stream: s})
+		if err != nil {
+			return nil, err
+		}
+		for w.next() {
+			all, err := w.stored()
+			if err != nil {
+				return nil, err
+			}
+			for _, m := range all {
+				if user := db.usage.payer(m); user != "" && m.Seq > w.floor {
+					bytes[user] += int64(m.Size())
+				}
+			}
+		}
+		w.close()
+		if w.err != nil {
+			return nil, w.err
+		}
+	}
+	return bytes, nil
+}
+
+// Counts are the counts of all users, as they are kept.
+func (db *DB) Counts() (map[string]int64, error) {
+	it, err := db.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindUsage}, UpperBound: []byte{kindUsage + 1}})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = it.Close() }()
+	bytes := map[string]int64{}
+	for it.First(); it.Valid(); it.Next() {
+		bytes[string(it.Key()[1:])] = int64(binary.BigEndian.Uint64(it.Value()))
+	}
+	return bytes, it.Error()
 }

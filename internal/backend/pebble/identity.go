@@ -103,7 +103,7 @@ func (db *DB) identify() error {
 	batch := db.db.NewBatch()
 	defer func() { _ = batch.Close() }()
 	err = errors.Join(
-		batch.Set(metaKey("format"), []byte{formatVersion}, nil),
+		batch.Set(metaKey("format"), []byte{plainFormat}, nil),
 		batch.Set(metaKey("store"), binary.BigEndian.AppendUint64(nil, uint64(db.id)), nil),
 	)
 	if err != nil {

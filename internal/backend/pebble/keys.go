@@ -16,6 +16,7 @@ const (
 	kindWindow = 'w'
 	kindRecord = 'k'
 	kindMeta   = 'm'
+	kindUsage  = 'u'
 )
 
 // A topic holds no NUL, so that a NUL ends a name and sorts before all that
@@ -58,6 +59,8 @@ func windowKey(seq parley.Seq) []byte {
 }
 
 func recordKey(key string) []byte { return append([]byte{kindRecord}, key...) }
+
+func usageKey(user string) []byte { return append([]byte{kindUsage}, user...) }
 
 func metaKey(name string) []byte { return append([]byte{kindMeta}, name...) }
 

@@ -73,11 +73,11 @@ func TestDirectoryIsPrivateAndLocked(t *testing.T) {
 func TestNewerFormatsAreRefusedByName(t *testing.T) {
 	fs := vfs.NewMem()
 	db := mustOpen(t, "s", pebble.Options{FS: fs})
-	if err := db.SetMeta("format", []byte{3}); err != nil {
+	if err := db.SetMeta("format", []byte{4}); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, db)
-	refused(t, "s", pebble.Options{FS: fs}, "format version 03, this program reads up to 2")
+	refused(t, "s", pebble.Options{FS: fs}, "format version 04, this program reads up to 3")
 
 	db = mustOpen(t, "t", pebble.Options{FS: fs})
 	appendOne(t, db, newEntry("x"))

@@ -3,6 +3,7 @@ package pebble
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -139,9 +140,10 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 	batch := db.db.NewBatch()
 	defer func() { _ = batch.Close() }()
 	old, before := floor, *have
+	freed := db.freed()
 	for n := 0; w.next(); n++ {
 		if n == trimBlocks {
-			return floor, true, db.commitTrim(batch, s, floor, before, *have)
+			return floor, true, db.commitTrim(batch, s, floor, before, *have, freed)
 		}
 		cut, err := w.cut(old, r, have)
 		if err != nil {
@@ -149,6 +151,9 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 		}
 		if cut > floor {
 			floor = cut
+		}
+		if err := freed.add(w, old, cut); err != nil {
+			return old, false, err
 		}
 		if cut < w.head.last(w.first) {
 			break
@@ -160,7 +165,7 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 	if w.err != nil || floor == old {
 		return old, false, w.err
 	}
-	return floor, false, db.commitTrim(batch, s, floor, before, *have)
+	return floor, false, db.commitTrim(batch, s, floor, before, *have, freed)
 }
 
 // cut decides how far into the block at hand r reaches, as a seq, and takes what
@@ -222,7 +227,7 @@ func (w *walk) drop(batch *pebble.Batch) error {
 }
 
 // commitTrim raises the floor and drops what is below in one commit.
-func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq, before, have total) error {
+func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq, before, have total, freed *freed) error {
 	if err := batch.Set(floorKey(s), binary.BigEndian.AppendUint64(nil, uint64(floor)), nil); err != nil {
 		return err
 	}
@@ -234,9 +239,12 @@ func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq,
 	db.mu.Lock()
 	db.last++
 	last := db.last
-	err := db.putLast(batch)
+	err := errors.Join(db.putFreed(batch, freed), db.putLast(batch))
 	if err == nil {
 		err = db.db.ApplyNoSyncWait(batch, pebble.Sync)
+	}
+	if err == nil {
+		db.usage.settle()
 	}
 	db.mu.Unlock()
 	if err == nil {
