@@ -267,6 +267,7 @@ func (s *Server) watch(ctx context.Context, at peer) *broker.Watch {
 			Kind: audit.Denial, Address: at.address, Protocol: at.protocol, User: who.User, Credential: who.Credential, What: o.String() + " " + string(t),
 		})
 	}}
+	w.Over = func(who *account.Principal, err error) { s.exceeded(ctx, who, at, err) }
 	w.Spend = func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
 		err := s.access.rates.publishes(who, at.address, o, t, bytes)
 		if err != nil {
@@ -331,6 +332,11 @@ func (s *Server) denied(r *http.Request, who *account.Principal, what string) {
 // spend counts a message that a request is to store, and refuses one too many.
 func (s *Server) spend(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
 	return s.watch(r.Context(), s.at(r, "http")).Spend(who, o, t, bytes)
+}
+
+// over notes what a quota has refused of a request.
+func (s *Server) over(r *http.Request, who *account.Principal, err error) {
+	s.watch(r.Context(), s.at(r, "http")).Over(who, err)
 }
 
 // exceeded notes that somebody did too much.

@@ -23,6 +23,7 @@ func (s *Server) openAccounts(ctx context.Context) error {
 				s.access.audit.Record(context.Background(), &audit.Event{Kind: audit.Revoked, What: strconv.Itoa(n) + " sessions ended: " + reason})
 			}
 		},
+		Meter:       s.broker.StartMetering,
 		Erase:       s.eraseUser,
 		EraseDevice: s.eraseDevice,
 		Export: func(ctx context.Context, user string, w io.Writer) error {

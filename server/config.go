@@ -147,6 +147,9 @@ type Access struct {
 	PerUser int
 	// Rates bound how often things are done. All that are about something count.
 	Rates []RateLimit
+	// Quota is how many bytes each user who has authenticated may have stored,
+	// unless their record says something else; 0 is without bound.
+	Quota int64
 }
 
 // Storage says where messages are kept.

@@ -19,7 +19,7 @@ import (
 //	is it well?            ready, open_to_network, plain_to_network, admin_open_to_network, panics_total, failed_messages_total, build_info
 //	who is connected?      connections, sessions, subscriptions, sessions_closed_total, connections_refused_total
 //	what is it doing?      received_messages_total = published_… + duplicate_… + conflicting_… + refused_… +
-//	                       storage_full_… + failed_… + invalid_…; delivered_messages_total, replays_total
+//	                       storage_full_… + quota_exceeded_… + failed_… + invalid_…; delivered_messages_total, replays_total
 //	is it keeping up?      durable_lag_messages, commit_duration_seconds, commits_total, publish_queue_bytes of _limit_bytes,
 //	                       refused_messages_total, slow_fallbacks_total, tail_bytes
 //	what is about to fail? storage_full, storage_full_messages_total, disk_free_bytes, disk_reserve_bytes, store_disk_bytes, store_compaction_debt_bytes, store_l0_tables,
@@ -190,6 +190,7 @@ func brokerMetrics() []metric {
 		counter("conflicting_messages_total", "Publishes that used an id again for another message.", func(s *snapshot) float64 { return float64(s.broker.Conflicts) }),
 		counter("refused_messages_total", "Publishes refused because the queue was full, the server was stopping, or there were too many.", func(s *snapshot) float64 { return float64(s.broker.Refused) }),
 		counter("storage_full_messages_total", "Publishes refused because the disk is almost full.", func(s *snapshot) float64 { return float64(s.broker.NoRoom) }),
+		counter("quota_exceeded_messages_total", "Messages refused because their sender has as much stored as they may.", func(s *snapshot) float64 { return float64(s.broker.OverQuota) }),
 		counter("failed_messages_total", "Publishes that the store failed to take.", func(s *snapshot) float64 { return float64(s.broker.Failed) }),
 		counter("delivered_messages_total", "Messages delivered, once for each subscription.", func(s *snapshot) float64 { return float64(s.broker.Delivered) }),
 		counter("replays_total", "Replays of stored messages.", func(s *snapshot) float64 { return float64(s.broker.Replays) }),
@@ -201,6 +202,10 @@ func brokerMetrics() []metric {
 
 func storeMetrics() []metric {
 	return []metric{
+		gauge("quota_counting", "1 while what was stored before the first quota is still being counted, so that quotas hold too little.", func(s *snapshot) float64 {
+			on, complete := s.server.broker.Metering()
+			return flag(on && !complete)
+		}),
 		gauge("store_last_seq", "The highest seq that is durable.", func(s *snapshot) float64 { return float64(s.store.Last) }),
 		gauge("store_disk_bytes", "All files of the store.", func(s *snapshot) float64 { return float64(s.store.DiskBytes) }),
 		gauge("store_wal_bytes", "Its write-ahead log.", func(s *snapshot) float64 { return float64(s.store.WALBytes) }),

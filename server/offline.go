@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend/pebble"
+	"github.com/parley-im/parley/internal/broker"
 )
 
 // What is said of backups and of stores that are not in use.
@@ -44,7 +45,7 @@ func BackupStore(ctx context.Context, dir string, w io.Writer, rate int64) (Arch
 		}
 		return Archive{}, fmt.Errorf("server: %w", err)
 	}
-	db, err := pebble.Open(dir, pebble.Options{Logger: stderr()})
+	db, err := pebble.Open(dir, pebble.Options{Logger: stderr(), Payer: broker.Payer})
 	if err != nil {
 		return Archive{}, fmt.Errorf("server: %w", err)
 	}
@@ -63,7 +64,7 @@ func VerifyArchive(ctx context.Context, r io.Reader) (Archive, error) {
 // restored store goes on an hour past the clock, so that no seq that was given
 // after the backup is given again.
 func RestoreStore(ctx context.Context, r io.Reader, dir string) (Restored, error) {
-	return pebble.Restore(ctx, r, dir, pebble.Options{Logger: stderr()})
+	return pebble.Restore(ctx, r, dir, pebble.Options{Logger: stderr(), Payer: broker.Payer})
 }
 
 // stderr is where a store that no server runs says what went wrong, above all why

@@ -16,7 +16,7 @@ import (
 // reloadedKeys are the settings that Reload applies to a running server.
 func reloadedKeys() []string {
 	return []string{
-		"log", "retention", "inbox-retention", "dead-letter-retention", "allow-origin", "max-connections", "max-connections-per-ip", "max-connections-per-user", "rate", "write-timeout", "drain-timeout",
+		"log", "retention", "inbox-retention", "dead-letter-retention", "allow-origin", "max-connections", "max-connections-per-ip", "max-connections-per-user", "rate", "user-quota", "write-timeout", "drain-timeout",
 	}
 }
 
@@ -73,6 +73,9 @@ func (s *Server) Reload(cfg Config) (Changes, error) {
 		if err := c.reload(); err != nil {
 			return Changes{}, err
 		}
+	}
+	if err := s.meter(context.Background(), &cfg.Access); err != nil {
+		return Changes{}, err
 	}
 	next := *s.config()
 	changes := s.compare(&next, &cfg)

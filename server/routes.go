@@ -52,7 +52,7 @@ func welcome(w http.ResponseWriter, r *http.Request) {
 
 // gobblerAPI has the Gobbler server's HTTP routes.
 func (s *Server) gobblerAPI() *gobbler.API {
-	return &gobbler.API{Broker: s.broker, Arriving: s.arriving, Logger: s.logger, Principal: s.gobblerCaller, Denied: s.denied, Spend: s.spend}
+	return &gobbler.API{Broker: s.broker, Arriving: s.arriving, Logger: s.logger, Principal: s.gobblerCaller, Denied: s.denied, Spend: s.spend, Over: s.over}
 }
 
 // redirectRoutes lead from plain HTTP to TLS; only the probes of load balancers

@@ -106,6 +106,9 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openAccounts(context.Background()); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
+	if err := s.meter(context.Background(), &cfg.Access); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
 	if err := s.openAccess(); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
@@ -124,7 +127,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.api = httpapi.New(httpapi.Config{
-		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()), Principal: s.restCaller, Denied: s.denied, Spend: s.spend,
+		Log: s.store, Broker: s.broker, Logger: s.logger, Admit: s.policy.Check, Subscribe: s.events(context.Background()), Principal: s.restCaller, Denied: s.denied, Spend: s.spend, Over: s.over,
 		Separate: s.admin != nil, Version: version, Arriving: s.arriving, AnswerBytes: s.cfg.Limits.PublishQueue,
 		Accounts: s.accountRoutes(),
 	})
@@ -144,6 +147,7 @@ func (s *Server) brokerConfig() broker.Config {
 		Retention:  rulesOf(s.cfg.Retention),
 		Inbox:      boundsOf(s.cfg.Inboxes),
 		Dead:       boundsOf(s.cfg.DeadLetters),
+		Quota:      s.quotaOf,
 	}
 }
 

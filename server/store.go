@@ -12,6 +12,7 @@ import (
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
 	"github.com/parley-im/parley/internal/backend/pebble"
+	"github.com/parley-im/parley/internal/broker"
 	"github.com/parley-im/parley/internal/clock"
 )
 
@@ -28,7 +29,7 @@ type store struct {
 // openStore opens the store that c describes: two when one of messages and
 // records is kept in files, and the other in memory.
 func openStore(c Storage, logger *slog.Logger, now *clock.Clock) (*store, error) {
-	o := pebble.Options{Logger: logger, Reserve: c.Reserve, Now: now.Now, Past: now.Past}
+	o := pebble.Options{Logger: logger, Reserve: c.Reserve, Now: now.Now, Past: now.Past, Payer: broker.Payer}
 	db, err := openDB(c, c.Kind, o)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/server"
 )
 
 // person is what a server tells of a user.
@@ -26,12 +27,16 @@ type person struct {
 	Suspended bool      `json:"suspended"`
 	Grants    []string  `json:"grants"`
 	Devices   int       `json:"devices"`
-	NotBefore time.Time `json:"not_before,omitzero"`
+	Quota     string    `json:"quota"`
+	// QuotaBytes is 0 without bound, and UsedBytes nil while nothing is counted.
+	QuotaBytes int64     `json:"quota_bytes,omitempty"`
+	UsedBytes  *int64    `json:"used_bytes,omitempty"`
+	NotBefore  time.Time `json:"not_before,omitzero"`
 }
 
 func newUser() *cobra.Command {
-	c := group("user", "Users: make, look at, suspend, delete, export")
-	c.AddCommand(newUserCreate(), newUserList(), newUserShow(), newUserSuspend(), newUserResume(), newUserDelete(), newUserExport())
+	c := group("user", "Users: make, look at, change, suspend, delete, export")
+	c.AddCommand(newUserCreate(), newUserList(), newUserShow(), newUserChange(), newUserSuspend(), newUserResume(), newUserDelete(), newUserExport())
 	return c
 }
 
@@ -67,7 +72,7 @@ func newUserCreate() *cobra.Command {
 		Short: "Make a user",
 		Long: "Who signs in with a credential that the server accepts becomes a user by that; create makes one before, with grants.\n" +
 			"Names are kept in lower case.",
-		Example: "  parley user create ann\n  parley user create ann --display \"Ann A.\" --grant publish,subscribe,history:/orders/* --grant 'send:/$inbox/*'",
+		Example: "  parley user create ann\n  parley user create ann --display \"Ann A.\" --grant publish,subscribe,history:/orders/* --grant 'send:/$inbox/*'\n  parley user create billing --quota none",
 		Args:    between(1, 1),
 	}
 	server := serverFlag(c)
@@ -76,8 +81,9 @@ func newUserCreate() *cobra.Command {
 	email := flags.String("email", "", "an e-mail `ADDRESS`")
 	suspended := flags.Bool("suspended", false, "the user may not connect yet")
 	grants := grantFlag(c, "what the user may do")
+	quota := quotaFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		body := map[string]any{"user": args[0], "display": *display, "email": *email, "suspended": *suspended, "grants": *grants}
+		body := map[string]any{"user": args[0], "display": *display, "email": *email, "suspended": *suspended, "grants": *grants, "quota": *quota}
 		var u person
 		d := demand{method: http.MethodPost, server: *server, path: "/v1/users", body: body}
 		if err := d.send(c.Context(), &u); err != nil {
@@ -94,6 +100,49 @@ func grantFlag(c *cobra.Command, what string) *[]string {
 	return c.Flags().StringArray("grant", []string{}, what+": a `GRANT` such as publish,history:/orders/*; can be repeated")
 }
 
+// quotaFlag adds the flag --quota.
+func quotaFlag(c *cobra.Command) *string {
+	return c.Flags().String("quota", "default", "the `SIZE` that the user may have stored, such as 100MiB; none is without bound, default as everybody (parley serve --user-quota)")
+}
+
+func newUserChange() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "change USER",
+		Short: "Change what is kept of a user",
+		Long: "Change sets what its flags give, and leaves the rest as it is. A quota counts at once, for those who are connected\n" +
+			"too: what is over it stays stored, and nothing more of the user's is.",
+		Example: "  parley user change ann --quota 100MiB\n  parley user change ann --quota default --display 'Ann B.'", Args: between(1, 1),
+	}
+	server := serverFlag(c)
+	flags := c.Flags()
+	flags.String("display", "", "the `NAME` that people read")
+	flags.String("email", "", "an e-mail `ADDRESS`")
+	quotaFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		path, err := userPath(c, args[0])
+		if err != nil {
+			return err
+		}
+		body := map[string]any{}
+		for _, name := range []string{"display", "email", "quota"} {
+			if f := flags.Lookup(name); f.Changed {
+				body[name] = f.Value.String()
+			}
+		}
+		if len(body) == 0 {
+			return usage(c.CommandPath(), "nothing to change: give --display, --email or --quota")
+		}
+		var u person
+		d := demand{method: http.MethodPatch, server: *server, path: path, body: body}
+		if err := d.send(c.Context(), &u); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "changed %s\n", u.User)
+		return err
+	}
+	return c
+}
+
 func newUserList() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "List the users", Example: "  parley user list\n  parley user list --json | jq -r .user", Args: between(0, 0),
@@ -103,14 +152,26 @@ func newUserList() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return list(c, listing[person]{
 			server: *server, path: "/v1/users", member: "users", asJSON: *asJSON,
-			head: "USER\tDISPLAY\tDEVICES\tSTATE\tCREATED\n",
+			head: "USER\tDISPLAY\tDEVICES\tUSED\tSTATE\tCREATED\n",
 			row: func(u person) string {
-				return fmt.Sprintf("%s\t%s\t%d\t%s\t%s\n", u.User, dash(u.Display), u.Devices, stateOf(u), moment(u.Created))
+				return fmt.Sprintf("%s\t%s\t%d\t%s\t%s\t%s\n", u.User, dash(u.Display), u.Devices, u.stored(), stateOf(u), moment(u.Created))
 			},
 			id: func(u person) string { return u.User },
 		})
 	}
 	return c
+}
+
+// stored says how much of the quota is used.
+func (u *person) stored() string {
+	used, quota := "-", ""
+	if u.UsedBytes != nil {
+		used = server.FormatSize(*u.UsedBytes)
+	}
+	if u.QuotaBytes > 0 {
+		quota = " of " + server.FormatSize(u.QuotaBytes)
+	}
+	return used + quota
 }
 
 func stateOf(u person) string {
@@ -198,6 +259,7 @@ func newUserShow() *cobra.Command {
 		out := c.OutOrStdout()
 		tell(out, "user        %s\ndisplay     %s\nemail       %s\nstate       %s\ncreated     %s\ndevices     %d\n",
 			u.User, dash(u.Display), dash(u.Email), stateOf(u), moment(u.Created), u.Devices)
+		tell(out, "stored      %s (quota: %s)\n", u.stored(), u.Quota)
 		if !u.NotBefore.IsZero() {
 			tell(out, "revoked     what was issued before %s\n", moment(u.NotBefore))
 		}

@@ -30,6 +30,9 @@ type Config struct {
 	// it again a few times within five seconds, for sessions that were on their
 	// way when the revocation came.
 	Revoked func(match func(*Principal) bool, reason string)
+	// Meter makes the log count what users have stored. It is called before a user
+	// gets a quota of their own, and may be when it counts already.
+	Meter func(ctx context.Context) error
 	// Erase drops a deleted user's inbox, dead letters and cursors, and tells how
 	// much that was. It may be called again for one of whom nothing is left.
 	Erase func(ctx context.Context, user string) (Erased, error)
@@ -75,11 +78,20 @@ type User struct {
 	Suspended bool
 	Grants    []Grant
 	Devices   []Device
+	// Quota is how many bytes the user may have stored: 0 is as many as everybody,
+	// NoQuota without bound.
+	Quota int64
 	// NotBefore refuses credentials that were issued earlier.
 	NotBefore time.Time
 	// Rev grows with every change of the record.
 	Rev uint64
 }
+
+// NoQuota is a User's Quota without bound, and MaxQuota the largest.
+const (
+	NoQuota  = -1
+	MaxQuota = 1 << 50
+)
 
 // Device is one installation of a client.
 type Device struct {

@@ -56,7 +56,7 @@ func (c *counting) Write(p []byte) (int, error) {
 
 func (d *Directory) exportRecords(ctx context.Context, u User, lines *json.Encoder) error {
 	if err := lines.Encode(exportedUser{
-		Kind: "user", User: u.Name, Display: u.Display, Email: u.Email, Created: u.Created, Suspended: u.Suspended,
+		Kind: "user", User: u.Name, Display: u.Display, Email: u.Email, Created: u.Created, Suspended: u.Suspended, Quota: u.Quota,
 		Grants: FormatGrants(u.Grants), NotBefore: u.NotBefore,
 	}); err != nil {
 		return err
@@ -106,6 +106,7 @@ type exportedUser struct {
 	Email     string    `json:"email,omitempty"`
 	Created   time.Time `json:"created"`
 	Suspended bool      `json:"suspended,omitempty"`
+	Quota     int64     `json:"quota,omitempty"`
 	Grants    []string  `json:"grants,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
 }

@@ -51,6 +51,7 @@ type userRecord struct {
 	Devices      []deviceRecord `json:"devices,omitempty"`
 	NotBefore    time.Time      `json:"not_before,omitzero"`
 	Certificates time.Time      `json:"certificates_since,omitzero"`
+	Quota        int64          `json:"quota,omitempty"`
 }
 
 type deviceRecord struct {
@@ -64,7 +65,7 @@ type deviceRecord struct {
 func (u *user) encode() ([]byte, error) {
 	r := userRecord{
 		Display: u.Display, Email: u.Email, Created: u.Created, Suspended: u.Suspended, Deleting: u.deleting,
-		Grants: FormatGrants(u.Grants), NotBefore: u.NotBefore, Certificates: u.certificates,
+		Grants: FormatGrants(u.Grants), NotBefore: u.NotBefore, Certificates: u.certificates, Quota: u.Quota,
 	}
 	for _, v := range u.Devices {
 		r.Devices = append(r.Devices, deviceRecord(v))
@@ -84,7 +85,7 @@ func decodeUser(record backend.Record) (*user, error) {
 	u := &user{
 		User: User{
 			Name: strings.TrimPrefix(record.Key, userKeys), Display: r.Display, Email: r.Email, Created: r.Created,
-			Suspended: r.Suspended, Grants: grants, NotBefore: r.NotBefore, Rev: record.Rev,
+			Suspended: r.Suspended, Grants: grants, NotBefore: r.NotBefore, Quota: r.Quota, Rev: record.Rev,
 		},
 		deleting: r.Deleting, certificates: r.Certificates, size: len(record.Key) + len(record.Value),
 	}
@@ -136,6 +137,14 @@ func checkGrants(grants []Grant) error {
 func checkText(what, s string) error {
 	if len(s) > MaxTextBytes || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return fmt.Errorf("the %s must be at most %d bytes of UTF-8 without control characters: %w", what, MaxTextBytes, parley.ErrInvalid)
+	}
+	return nil
+}
+
+// checkQuota tells what is wrong with a quota.
+func checkQuota(n int64) error {
+	if n < NoQuota || n > MaxQuota {
+		return fmt.Errorf("a quota has at most %d bytes: %w", int64(MaxQuota), parley.ErrInvalid)
 	}
 	return nil
 }

@@ -115,7 +115,8 @@ func (d *Directory) CreateUser(ctx context.Context, u User) (User, error) {
 			return fmt.Errorf("there is a user of that name: %w", parley.ErrConflict)
 		}
 		made.Display, made.Email, made.Suspended, made.Grants = u.Display, u.Email, u.Suspended, slices.Clone(u.Grants)
-		return made.check()
+		made.Quota = u.Quota
+		return d.prepare(ctx, made)
 	})
 	if err != nil {
 		return User{}, err
@@ -123,9 +124,13 @@ func (d *Directory) CreateUser(ctx context.Context, u User) (User, error) {
 	return d.shown(after), nil
 }
 
-// check tells which rule u breaks.
-func (u *User) check() error {
-	return errors.Join(checkText("display name", u.Display), checkText("e-mail address", u.Email), checkGrants(u.Grants))
+// prepare tells which rule u breaks, and does what must be done before u is kept.
+func (d *Directory) prepare(ctx context.Context, u *user) error {
+	err := errors.Join(checkText("display name", u.Display), checkText("e-mail address", u.Email), checkGrants(u.Grants), checkQuota(u.Quota))
+	if err == nil && u.Quota > 0 && d.cfg.Meter != nil {
+		err = d.cfg.Meter(ctx)
+	}
+	return err
 }
 
 // User finds one; the error wraps parley.ErrNotFound.
@@ -191,8 +196,8 @@ func (d *Directory) scan(ctx context.Context, prefix, after string) iter.Seq2[ba
 	}
 }
 
-// ChangeUser lets change alter the display name, the e-mail address, the grants
-// and whether the user is suspended; it is called again when somebody else
+// ChangeUser lets change alter the display name, the e-mail address, the grants,
+// the quota and whether the user is suspended; it is called again when somebody else
 // changed the record meanwhile. A change that suspends, or takes grants away,
 // ends sessions.
 func (d *Directory) ChangeUser(ctx context.Context, name string, change func(*User) error) (User, error) {
@@ -209,7 +214,8 @@ func (d *Directory) ChangeUser(ctx context.Context, name string, change func(*Us
 			return err
 		}
 		u.Display, u.Email, u.Suspended, u.Grants = v.Display, v.Email, v.Suspended, slices.Clone(v.Grants)
-		return u.check()
+		u.Quota = v.Quota
+		return d.prepare(ctx, u)
 	})
 	if err != nil {
 		return User{}, err

@@ -51,6 +51,11 @@ type Config struct {
 	// letters of each user: 30 days, 10,000 messages and 64 MiB. SetBounds
 	// replaces them.
 	Inbox, Dead Bounds
+	// Quota is how many bytes a user may have stored, by Payer and
+	// backend.Meter; 0 is without bound. It is asked with each request that
+	// stores, once StartMetering was called, and must not block for long. Nil is
+	// without bound for all.
+	Quota func(user string) int64
 }
 
 // ErrOverloaded is a publish refused because too much waits to be stored.
@@ -178,7 +183,11 @@ func (b *Broker) store(ctx context.Context, c *commit) {
 			p.Result = results[i]
 		}
 	}
-	b.stats.committed(c, time.Since(began), err)
+	if b.stats.committed(c, time.Since(began), err) > 0 {
+		for _, s := range c.submissions {
+			s.tellOver()
+		}
+	}
 }
 
 // answer answers a stored commit's publishers, before anybody is delivered what
@@ -233,7 +242,9 @@ func (b *Broker) Publish(ctx context.Context, who *account.Principal, p *Publish
 			m.Result.Err = b.cfg.Limits.check(&m.Message)
 		}
 	}
-	return b.await(ctx, &submission{publishes: []*Publish{p}})
+	sub := &submission{publishes: []*Publish{p}}
+	sub.bounded(b, who, p.Watch)
+	return b.await(ctx, sub)
 }
 
 // await hands s over to be stored, and waits until it has its results.

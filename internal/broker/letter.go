@@ -99,7 +99,9 @@ func (b *Broker) post(who *account.Principal, r *Send) *submission {
 		}
 		p.Messages = a.address(p.Messages, l)
 	}
-	return &submission{publishes: []*Publish{p}}
+	sub := &submission{publishes: []*Publish{p}}
+	sub.bounded(b, who, r.Watch)
+	return sub
 }
 
 // sendBytes bounds what one Send has stored, all copies together.

@@ -31,6 +31,7 @@ func (s *Session) Publish(requests []*Publish) {
 			}
 		}
 	}
+	sub.bounded(s.broker, who, s.cfg.Watch)
 	s.submit(sub)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/account"
 	"github.com/parley-im/parley/internal/backend"
 )
 
@@ -26,6 +27,11 @@ type submission struct {
 	limited   int      // of those, the ones that were too many
 	answer    func()   // called when all results are set
 	session   *Session // whose end takes it along; nil for nobody's
+	quota     int64    // what the sender may have stored; 0 is no bound
+
+	// Whom to tell of what the quota refuses; nil for nobody.
+	watch *Watch
+	who   *account.Principal
 }
 
 // measure is called when the rules were applied.
@@ -139,7 +145,7 @@ func (c *commit) gather(messages int) {
 				if m.Result.Err != nil {
 					continue
 				}
-				e := backend.Entry{Message: &m.Message, Along: m.along}
+				e := backend.Entry{Message: &m.Message, Along: m.along, Quota: s.quota}
 				if m.Producer != "" && m.Message.ID != "" {
 					if user := m.Message.Sender.User; user != "" { // whose ids are in nobody else's way
 						e.Key = user + "\x00" + m.Producer + "\x00" + m.Message.ID

@@ -36,6 +36,8 @@ type Publish struct {
 	// Messages are stored together, in order; each succeeds or fails by itself
 	// only through its Result.Err.
 	Messages []Publication
+	// Watch is told of it when there is no session.
+	Watch *Watch
 }
 
 // Publication is one message on its way into the log.

@@ -19,6 +19,7 @@ type counters struct {
 	conflicts     atomic.Int64
 	refused       atomic.Int64
 	noRoom        atomic.Int64
+	overQuota     atomic.Int64
 	failed        atomic.Int64
 	delivered     atomic.Int64
 	replays       atomic.Int64
@@ -61,9 +62,10 @@ type Stats struct {
 	// Published messages were stored, PublishedBytes is the sum of their
 	// bodies; Duplicates were stored before; Conflicts used an id again for
 	// another message; Refused found the queue full or the broker stopping, or were too many; NoRoom were refused because
-	// the disk is almost full; Failed could not be stored. Received is the sum of
+	// the disk is almost full; OverQuota because the sender has too much stored;
+	// Failed could not be stored. Received is the sum of
 	// all but PublishedBytes, when nothing waits.
-	Received, Invalid, Published, PublishedBytes, Duplicates, Conflicts, Refused, NoRoom, Failed int64
+	Received, Invalid, Published, PublishedBytes, Duplicates, Conflicts, Refused, NoRoom, OverQuota, Failed int64
 	// Delivered counts each message once for each subscription it went to.
 	Delivered int64
 	// Consumers says what became of what is acknowledged.
@@ -101,7 +103,7 @@ func (b *Broker) Stats() Stats {
 		Received: c.received.Load(), Invalid: c.invalid.Load(),
 		Published: c.published.Load(), PublishedBytes: c.bytes.Load(),
 		Duplicates: c.duplicates.Load(), Conflicts: c.conflicts.Load(),
-		Refused: c.refused.Load(), NoRoom: c.noRoom.Load(), Failed: c.failed.Load(),
+		Refused: c.refused.Load(), NoRoom: c.noRoom.Load(), OverQuota: c.overQuota.Load(), Failed: c.failed.Load(),
 		Consumers: b.consumerStats(),
 		Delivered: c.delivered.Load(), Replays: c.replays.Load(), Fallbacks: c.fallbacks.Load(),
 		Subscribed: c.subscribed.Load(), Trims: c.trimmed.Load(),
@@ -113,19 +115,21 @@ func (b *Broker) Stats() Stats {
 	return s
 }
 
-// committed counts one commit.
-func (c *counters) committed(done *commit, d time.Duration, err error) {
+// committed counts one commit, and tells how many messages were over a quota.
+func (c *counters) committed(done *commit, d time.Duration, err error) (over int64) {
 	switch {
 	case errors.Is(err, backend.ErrStorageFull):
 		c.noRoom.Add(int64(len(done.entries)))
-		return
+		return 0
 	case err != nil:
 		c.failed.Add(int64(len(done.entries)))
-		return
+		return 0
 	}
 	var published, bytes, duplicates, conflicts int64
 	for _, p := range done.publications {
 		switch {
+		case p.Result.Err != nil && overQuota(p.Result.Err):
+			over++
 		case p.Result.Err != nil:
 			conflicts++
 		case p.Result.Duplicate:
@@ -144,6 +148,8 @@ func (c *counters) committed(done *commit, d time.Duration, err error) {
 	bounds := CommitBounds()
 	i, _ := slices.BinarySearch(bounds[:], d.Seconds())
 	c.commitTimes[i].Add(1)
+	c.overQuota.Add(over)
+	return over
 }
 
 // subscribe counts a subscription that begins.

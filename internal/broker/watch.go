@@ -14,6 +14,9 @@ type Watch struct {
 	// publish to a topic, or with account.Send a letter to an inbox. An error
 	// refuses it.
 	Spend func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error
+	// Over notes a message that was refused with err because its sender has too
+	// much stored. It is called by the broker, which waits for it.
+	Over func(who *account.Principal, err error)
 	// Denied notes what who may not do.
 	Denied func(who *account.Principal, o account.Operation, t parley.Topic)
 }

@@ -37,6 +37,8 @@ type Config struct {
 	// is to be published to a topic or, with account.Send, sent to an inbox, and
 	// refuses one too many.
 	Spend func(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error
+	// Over, unless it is nil, is told of a message that a quota has refused.
+	Over func(r *http.Request, who *account.Principal, err error)
 	// Subscribe follows a topic as server-sent events, at
 	// /v1/subscribe/{topic...}; nil leaves that route out.
 	Subscribe http.Handler

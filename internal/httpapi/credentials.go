@@ -135,7 +135,7 @@ func (a *API) revokeTokens(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return replyUser(w, http.StatusOK, u)
+	return a.replyUser(w, r, http.StatusOK, u)
 }
 
 // revokeToken refuses one token.

@@ -96,11 +96,11 @@ func (a *API) send(w http.ResponseWriter, r *request) error {
 		a.cfg.Broker.Refused(err)
 		return err
 	}
-	s := broker.Send{Letters: []broker.Letter{letter}}
+	s := broker.Send{Letters: []broker.Letter{letter}, Watch: a.watch(r)}
 	if a.cfg.Spend != nil {
-		s.Watch = &broker.Watch{Spend: func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
+		s.Watch.Spend = func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
 			return a.cfg.Spend(r.Request, who, o, t, bytes)
-		}}
+		}
 	}
 	if err := a.cfg.Broker.Send(r.Context(), who, &s); err != nil {
 		if r.Context().Err() != nil {
@@ -116,6 +116,15 @@ func (a *API) send(w http.ResponseWriter, r *request) error {
 		}
 	}
 	return replySent(w, &s.Letters[0])
+}
+
+// watch tells of what quotas refuse of r.
+func (a *API) watch(r *request) *broker.Watch {
+	w := &broker.Watch{}
+	if a.cfg.Over != nil {
+		w.Over = func(who *account.Principal, err error) { a.cfg.Over(r.Request, who, err) }
+	}
+	return w
 }
 
 // readLetter reads the one letter that a request is.

@@ -99,6 +99,9 @@ func (rt *route) operation() object {
 		responses["403"] = problemResponse("Who asks may not do this.")
 		responses["429"] = problemResponse("Too much of it: again after `Retry-After`.")
 	}
+	if rt.id == "publish" || rt.id == "publishBatch" || rt.id == "send" {
+		responses["507"] = problemResponse("The sender has as much stored as they may: again when older messages are removed, at the earliest after `Retry-After`.")
+	}
 	if rt.id == "publish" || rt.id == "publishBatch" {
 		responses["200"] = (&answer{text: "They are stored, or were by an earlier request.", content: rt.answer.content, headers: rt.answer.headers}).describe()
 		responses["201"] = (&answer{text: "A single message is stored.", content: outcomeOnly(), headers: []param{locationHeader()}}).describe()

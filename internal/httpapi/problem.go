@@ -119,7 +119,10 @@ func statusOf(kind string) int {
 func translate(err error) Problem {
 	f := jsonform.Explain(err)
 	p := Problem{Status: statusOf(f.Kind), Kind: f.Kind, Code: f.Code, Detail: f.Message, Retry: f.Retry(), RetryMS: f.After.Milliseconds()}
-	if f.After > 0 {
+	switch {
+	case f.Code == jsonform.QuotaExceeded:
+		p.Status = http.StatusInsufficientStorage
+	case f.After > 0:
 		p.Status = http.StatusTooManyRequests
 	}
 	if e, ok := err.(*statusError); ok { //nolint:errorlint // one that is wrapped has become part of something else
@@ -160,7 +163,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 // to authenticate.
 func (p *Problem) headers(h http.Header) {
 	switch p.Status {
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusInsufficientStorage:
 		h.Set("Retry-After", strconv.FormatInt(max(1, (p.RetryMS+999)/1000), 10))
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="parley"`)

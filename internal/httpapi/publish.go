@@ -197,7 +197,7 @@ func (a *API) store(w http.ResponseWriter, r *request, messages []broker.Publica
 			m.Result.Err = a.cfg.Spend(r.Request, r.principal(), account.Publish, m.Message.Topic, len(m.Message.Body))
 		}
 	}
-	if err := a.cfg.Broker.Publish(r.Context(), r.principal(), &broker.Publish{Messages: messages}); err != nil {
+	if err := a.cfg.Broker.Publish(r.Context(), r.principal(), &broker.Publish{Messages: messages, Watch: a.watch(r)}); err != nil {
 		if r.Context().Err() != nil {
 			return fmt.Errorf("storing takes too long, it may or may not happen: %w", parley.ErrUnavailable)
 		}

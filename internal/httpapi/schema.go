@@ -64,7 +64,7 @@ func kinds() schema {
 
 func codes() schema {
 	return choice("invalid", "unauthenticated", "forbidden", "not_found", "conflict", "unavailable", "internal",
-		"storage_full", "overloaded", "rate_limited", "too_large", "unsupported_media_type", "method_not_allowed", "precondition_failed", "timeout")
+		"storage_full", "overloaded", "rate_limited", "quota_exceeded", "too_large", "unsupported_media_type", "method_not_allowed", "precondition_failed", "timeout")
 }
 
 // schemas are the shapes of what goes in and out.

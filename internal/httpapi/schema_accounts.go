@@ -18,6 +18,12 @@ func grantsSchema() schema {
 	return s
 }
 
+func quotaSchema() schema {
+	s := described(text(), "How many bytes the user may have stored: `default` as everybody, `none` without bound, or a size such as 100MiB.")
+	s["examples"] = []any{"100MiB", "none", "default"}
+	return s
+}
+
 // with is an object with the members of both.
 func with(a, b schema) schema {
 	c := maps.Clone(a)
@@ -28,7 +34,7 @@ func with(a, b schema) schema {
 // accountSchemas are the shapes of users and credentials.
 func accountSchemas() object {
 	settable := func() schema {
-		return schema{"display": noteSchema(), "email": noteSchema(), "suspended": boolean(), "grants": grantsSchema()}
+		return schema{"display": noteSchema(), "email": noteSchema(), "suspended": boolean(), "grants": grantsSchema(), "quota": quotaSchema()}
 	}
 	key := func() schema {
 		return schema{
@@ -44,8 +50,10 @@ func accountSchemas() object {
 	return object{
 		"User": closed(with(settable(), schema{
 			"user": nameSchema(), "created": timeSchema(), "devices": natural(),
-			"not_before": described(timeSchema(), "Credentials that were issued earlier are not accepted."),
-		}), "user", "created", "suspended", "grants", "devices"),
+			"quota_bytes": described(natural(), "What the quota comes to; absent when the user may store without bound."),
+			"used_bytes":  described(natural(), "What is stored of the user's messages; absent while nothing is counted because there never was a quota."),
+			"not_before":  described(timeSchema(), "Credentials that were issued earlier are not accepted."),
+		}), "user", "created", "suspended", "grants", "devices", "quota"),
 		"Users":        closed(schema{"users": list(reference("User")), "more": boolean()}, "users", "more"),
 		"UserCreation": closed(with(settable(), schema{"user": nameSchema()}), "user"),
 		"UserChange":   described(closed(settable()), "At least one member."),

@@ -66,7 +66,7 @@ func (a *API) userRoutes() []route {
 		},
 		{
 			method: http.MethodPatch, path: "/v1/users/{user}", audience: operators, id: "changeUser", summary: "Change, suspend or resume a user",
-			text: "What the body does not have stays as it is; `grants` replaces all. Suspending, or taking grants away, ends the user's sessions within " +
+			text: "What the body does not have stays as it is; `grants` replaces all; `quota` counts at once. Suspending, or taking grants away, ends the user's sessions within " +
 				"seconds. What is sent to a suspended user is kept for them.",
 			params: []param{user, {in: inHeader, name: "If-Match", schema: text(), text: "Only if this is still the ETag of the user."}},
 			body:   &body{"What to change.", []content{{objectType, reference("UserChange"), object{"suspended": true}}}},

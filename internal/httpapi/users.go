@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/units"
 )
 
 // User is one user.
@@ -27,6 +30,12 @@ type User struct {
 	Grants []string `json:"grants"`
 	// Devices is how many there are.
 	Devices int `json:"devices"`
+	// Quota is what is set for the user: "default", "none" or a size; QuotaBytes is
+	// what that comes to, 0 for without bound; UsedBytes is what is stored of it,
+	// where anything is counted.
+	Quota      string `json:"quota"`
+	QuotaBytes int64  `json:"quota_bytes,omitempty"`
+	UsedBytes  *int64 `json:"used_bytes,omitempty"`
 	// NotBefore refuses credentials that were issued earlier.
 	NotBefore time.Time `json:"not_before,omitzero"`
 }
@@ -69,17 +78,55 @@ type Deleted struct {
 	Links        int    `json:"links"`
 }
 
-func userOf(u account.User) User {
-	return User{
+// userOf is u with what is stored of theirs.
+func (a *API) userOf(ctx context.Context, u account.User) (User, error) {
+	shown := User{
 		User: u.Name, Display: u.Display, Email: u.Email, Created: wireTime(u.Created), Suspended: u.Suspended,
 		Grants: append([]string{}, account.FormatGrants(u.Grants)...), Devices: len(u.Devices), NotBefore: wireTime(u.NotBefore),
+		Quota: formatQuota(u.Quota),
 	}
+	used, quota, known, err := a.cfg.Broker.Usage(ctx, u.Name)
+	shown.QuotaBytes = quota
+	if known {
+		shown.UsedBytes = &used
+	}
+	return shown, err
+}
+
+// A user's quota as operators write it, beside a size.
+const (
+	quotaDefault = "default"
+	quotaNone    = "none"
+)
+
+func formatQuota(n int64) string {
+	switch {
+	case n < 0:
+		return quotaNone
+	case n == 0:
+		return quotaDefault
+	}
+	return units.FormatSize(n)
+}
+
+func parseQuota(s string) (int64, error) {
+	switch s {
+	case quotaDefault:
+		return 0, nil
+	case quotaNone:
+		return account.NoQuota, nil
+	}
+	n, err := units.ParseSize(s)
+	if err != nil || n < 1 || n > account.MaxQuota {
+		return 0, invalid("quota must be default, none or a size of at most 1024TiB, such as 100MiB")
+	}
+	return n, nil
 }
 
 // userTag is the ETag of what PATCH changes. That a device was seen does not
 // change it.
 func userTag(u *account.User) string {
-	p, err := json.Marshal([]any{u.Name, u.Display, u.Email, u.Created, u.Suspended, account.FormatGrants(u.Grants), u.NotBefore})
+	p, err := json.Marshal([]any{u.Name, u.Display, u.Email, u.Created, u.Suspended, account.FormatGrants(u.Grants), u.NotBefore, u.Quota})
 	if err != nil {
 		panic("httpapi: " + err.Error()) // texts and times only
 	}
@@ -87,9 +134,13 @@ func userTag(u *account.User) string {
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-func replyUser(w http.ResponseWriter, status int, u account.User) error {
+func (a *API) replyUser(w http.ResponseWriter, r *request, status int, u account.User) error {
+	shown, err := a.userOf(r.Context(), u)
+	if err != nil {
+		return err
+	}
 	w.Header().Set("ETag", userTag(&u))
-	return reply(w, status, userOf(u))
+	return reply(w, status, shown)
 }
 
 // listUsers answers with a page of users.
@@ -98,8 +149,13 @@ func (a *API) listUsers(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	users, more, err := take(a.cfg.Accounts.Directory.Users(r.Context(), strings.ToLower(r.query["after"])), limit, userOf)
-	if err != nil {
+	var failed error
+	users, more, err := take(a.cfg.Accounts.Directory.Users(r.Context(), strings.ToLower(r.query["after"])), limit, func(u account.User) User {
+		shown, err := a.userOf(r.Context(), u)
+		failed = cmp.Or(failed, err)
+		return shown
+	})
+	if err = cmp.Or(err, failed); err != nil {
 		return err
 	}
 	return reply(w, http.StatusOK, Users{users, more})
@@ -112,6 +168,7 @@ type userBody struct {
 	Email     *string   `json:"email"`
 	Suspended *bool     `json:"suspended"`
 	Grants    grantList `json:"grants"`
+	Quota     *string   `json:"quota"`
 }
 
 // apply puts into u what b gives.
@@ -123,6 +180,13 @@ func (b *userBody) apply(u *account.User) error {
 	}
 	if b.Suspended != nil {
 		u.Suspended = *b.Suspended
+	}
+	if b.Quota != nil {
+		n, err := parseQuota(*b.Quota)
+		if err != nil {
+			return err
+		}
+		u.Quota = n
 	}
 	if b.Grants.Items == nil {
 		return nil
@@ -151,7 +215,7 @@ func (a *API) createUser(w http.ResponseWriter, r *request) error {
 	}
 	a.cfg.Logger.InfoContext(r.Context(), "user created", "user", u.Name)
 	w.Header().Set("Location", prefix+"users/"+url.PathEscape(u.Name))
-	return replyUser(w, http.StatusCreated, u)
+	return a.replyUser(w, r, http.StatusCreated, u)
 }
 
 // showUser answers with one user.
@@ -160,7 +224,7 @@ func (a *API) showUser(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return replyUser(w, http.StatusOK, u)
+	return a.replyUser(w, r, http.StatusOK, u)
 }
 
 // changeUser changes what the body gives.
@@ -172,8 +236,8 @@ func (a *API) changeUser(w http.ResponseWriter, r *request) error {
 	switch {
 	case v.User != nil:
 		return invalid("the name of a user cannot be changed")
-	case v.Display == nil && v.Email == nil && v.Suspended == nil && v.Grants.Items == nil:
-		return invalid("give display, email, suspended or grants")
+	case v.Display == nil && v.Email == nil && v.Suspended == nil && v.Grants.Items == nil && v.Quota == nil:
+		return invalid("give display, email, suspended, grants or quota")
 	}
 	match := r.Header.Values("If-Match")
 	if len(match) > 1 {
@@ -191,8 +255,8 @@ func (a *API) changeUser(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	a.cfg.Logger.InfoContext(r.Context(), "user changed", "user", u.Name, "suspended", u.Suspended, "was_suspended", before.Suspended,
-		"grants", len(u.Grants), "had_grants", len(before.Grants))
-	return replyUser(w, http.StatusOK, u)
+		"grants", len(u.Grants), "had_grants", len(before.Grants), "quota", formatQuota(u.Quota), "had_quota", formatQuota(before.Quota))
+	return a.replyUser(w, r, http.StatusOK, u)
 }
 
 // deleteUser removes a user with everything of theirs.

@@ -178,7 +178,7 @@ func (c *meterCrasher) cycle(parent context.Context, cycle int) error {
 			}
 			return m.Sender.User
 		},
-	}.CountInSteps(1 + c.rand.IntN(5)))
+	}.CountInSteps(1+c.rand.IntN(5)))
 	if err != nil {
 		return err
 	}

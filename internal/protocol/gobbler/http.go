@@ -41,6 +41,8 @@ type API struct {
 	// Spend, unless it is nil, counts a message with a body of so many bytes that
 	// is to be published to a topic, and refuses one too many.
 	Spend func(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error
+	// Over, unless it is nil, is told of a message that a quota has refused.
+	Over func(r *http.Request, who *account.Principal, err error)
 }
 
 const (
@@ -125,6 +127,9 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, topic string) {
 	} else {
 		own := *who
 		own.Identity = m.Sender
+		if a.Over != nil {
+			p.Watch = &broker.Watch{Over: func(who *account.Principal, err error) { a.Over(r, who, err) }}
+		}
 		err = a.store(r.Context(), &own, p)
 	}
 	if err != nil {
@@ -255,6 +260,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		after := 1
 		if f.After > 0 {
 			status, after = http.StatusTooManyRequests, int((f.After+time.Second-1)/time.Second)
+		}
+		if f.Code == jsonform.QuotaExceeded {
+			status = http.StatusInsufficientStorage
 		}
 		w.Header().Set("Retry-After", strconv.Itoa(after))
 	default:

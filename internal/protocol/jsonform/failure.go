@@ -16,8 +16,8 @@ import (
 type Failure struct {
 	// Kind is the name of one of the six kinds of error, or "internal".
 	Kind string
-	// Code is the most precise name: "storage_full", "overloaded" and
-	// "rate_limited" are of the kind "unavailable"; otherwise it is the kind.
+	// Code is the most precise name: "storage_full", "overloaded", "rate_limited"
+	// and QuotaExceeded are of the kind "unavailable"; otherwise it is the kind.
 	Code string
 	// Message is for people. A fault of the server says nothing here, because
 	// what it says is nobody else's business.
@@ -28,6 +28,9 @@ type Failure struct {
 
 // Retry reports whether the same request may succeed later.
 func (f Failure) Retry() bool { return f.Kind == "unavailable" }
+
+// QuotaExceeded is the code of a backend.QuotaError.
+const QuotaExceeded = "quota_exceeded"
 
 // Explain finds the words for err.
 func Explain(err error) Failure {
@@ -47,6 +50,9 @@ func Explain(err error) Failure {
 			f := Failure{Kind: kind.name, Code: codeOf(err, kind.name), Message: strings.TrimSuffix(err.Error(), ": "+kind.err.Error())}
 			if exceeded, ok := errors.AsType[*limit.ExceededError](err); ok {
 				f.Code, f.After = "rate_limited", exceeded.Wait()
+			}
+			if over, ok := errors.AsType[*backend.QuotaError](err); ok {
+				f.Code, f.After = QuotaExceeded, over.Wait()
 			}
 			return f
 		}
