@@ -81,10 +81,10 @@ const (
 	toldWait  = 2 * time.Second
 )
 
-// busy reports whether err is an answer that asks to try again later.
+// busy reports whether err is an answer that asks to try again soon.
 func busy(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && errors.Is(e, parley.ErrUnavailable)
+	return ok && errors.Is(e, parley.ErrUnavailable) && e.Reason != ReasonQuota
 }
 
 // once is one attempt of do.
@@ -237,6 +237,7 @@ type wireError struct {
 	Message string `json:"message"`
 	Data    struct {
 		Kind    string `json:"kind"`
+		Code    string `json:"code"`
 		RetryMS int64  `json:"retry_ms"`
 	} `json:"data"`
 }
@@ -258,7 +259,7 @@ func (e *wireError) err() error {
 	if e == nil {
 		return nil
 	}
-	return &Error{Code: e.Code, Kind: e.Data.Kind, Message: e.Message, After: time.Duration(e.Data.RetryMS) * time.Millisecond}
+	return &Error{Code: e.Code, Kind: e.Data.Kind, Reason: e.Data.Code, Message: e.Message, After: time.Duration(e.Data.RetryMS) * time.Millisecond}
 }
 
 func (p *eventParams) bye() *byeError {

@@ -19,12 +19,20 @@ type Error struct {
 	// Kind is the kind's name there, such as "forbidden"; "internal" is a fault
 	// of the server.
 	Kind string
+	// Reason is more precise than Kind where there is more to say, such as
+	// "storage_full" or [ReasonQuota]; otherwise it is empty.
+	Reason string
 	// Message says what is wrong, for people.
 	Message string
 	// After is when the same request may succeed, if the server said so; 0 when
 	// it did not.
 	After time.Duration
 }
+
+// ReasonQuota is the Reason of what was refused because the user has as much stored
+// as they may. What is removed makes room, which may take days: such a request is
+// not repeated, unlike others that wrap [parley.ErrUnavailable].
+const ReasonQuota = "quota_exceeded"
 
 // Error is the message with its kind.
 func (e *Error) Error() string {

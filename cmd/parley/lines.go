@@ -152,7 +152,7 @@ func storeAll(ctx context.Context, to batchPublisher, messages []parley.Message)
 				stored++
 			}
 		}
-		if !errors.Is(err, parley.ErrUnavailable) || time.Now().After(patience) {
+		if !errors.Is(err, parley.ErrUnavailable) || overQuota(err) || time.Now().After(patience) {
 			return stored, err
 		}
 		select {
@@ -161,4 +161,10 @@ func storeAll(ctx context.Context, to batchPublisher, messages []parley.Message)
 			return stored, context.Cause(ctx)
 		}
 	}
+}
+
+// overQuota reports whether what was to be stored is more than the user may have.
+func overQuota(err error) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	return ok && e.Reason == client.ReasonQuota
 }
