@@ -28,3 +28,6 @@ func ReadConsumerKey(key string) (ConsumerID, string, error) {
 	id, err := parseConsumerKey(key)
 	return id, id.key(), err
 }
+
+// SweepAll trims the streams of all users.
+func (b *Broker) SweepAll(ctx context.Context) error { return b.sweep(ctx, sweepStreams) }

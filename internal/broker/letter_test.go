@@ -204,7 +204,7 @@ func TestLetterRules(t *testing.T) {
 func balanced(tb testing.TB, b *broker.Broker) {
 	tb.Helper()
 	s := b.Stats()
-	if sum := s.Invalid + s.Published + s.Duplicates + s.Conflicts + s.Refused + s.NoRoom + s.Failed; s.Waiting != 0 || s.Received != sum {
+	if sum := s.Invalid + s.Published + s.Duplicates + s.Conflicts + s.Refused + s.NoRoom + s.OverQuota + s.Failed; s.Waiting != 0 || s.Received != sum {
 		tb.Errorf("received %d, accounted for %d: %+v", s.Received, sum, s)
 	}
 }
