@@ -21,6 +21,9 @@ type Meter interface {
 	Metering() (on, complete bool)
 	// Used is how many bytes count to a user.
 	Used(ctx context.Context, user string) (int64, error)
+	// ForgetUsage makes what a user who is deleted has stored count to nobody, so
+	// that who gets the name later begins with nothing.
+	ForgetUsage(ctx context.Context, user string) error
 }
 
 // QuotaError is a message that was refused because its sender has as much stored

@@ -250,6 +250,11 @@ func (b *Broker) Erase(ctx context.Context, user string) (account.Erased, error)
 	if erased.DeadLetters, err = b.eraseStream(ctx, deadTopic(user).Stream()); err != nil {
 		return erased, err
 	}
+	if meter, ok := b.log.(backend.Meter); ok {
+		if err := meter.ForgetUsage(ctx, user); err != nil {
+			return erased, err
+		}
+	}
 	return erased, errors.Join(b.forgetMarker(ctx, user), b.forgetRemoved(ctx, user))
 }
 

@@ -166,7 +166,7 @@ func describeKey(key []byte) string {
 	case kindRecord:
 		return fmt.Sprintf("record %q", key[1:])
 	case kindUsage:
-		return fmt.Sprintf("the usage of user %q", key[1:])
+		return fmt.Sprintf("the usage of user %x", key[1:])
 	case kindMeta:
 		return fmt.Sprintf("the store's %q", key[1:])
 	}

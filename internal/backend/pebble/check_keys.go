@@ -169,7 +169,7 @@ func (c *checker) floor(key, value []byte) {
 // usage looks at what is counted of a user. Whether that is right is not known
 // here.
 func (c *checker) usage(key, value []byte) {
-	if len(value) != usageBytes || int64(binary.BigEndian.Uint64(value)) <= 0 {
+	if _, err := decodeAmount(value); err != nil || len(key) != 1+16 {
 		c.fault(Fault{Problem: fmt.Sprintf("%s is damaged", describeKey(key)), Advice: adviseUsage})
 	}
 }

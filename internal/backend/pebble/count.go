@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -145,9 +146,7 @@ func (db *DB) countSome(ctx context.Context) (done bool, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.usage.reset()
-	for user, n := range bytes {
-		db.usage.delta[user] = n
-	}
+	maps.Copy(db.usage.delta, bytes)
 	err = errors.Join(db.putUsage(batch), batch.Set(metaKey("usage"), st.encode(), nil), db.space.spare(int64(batch.Len())))
 	if err == nil {
 		// When a crash loses it, it is counted again.
@@ -173,7 +172,7 @@ func (db *DB) countFrom(ctx context.Context, st *usageState) (map[string]int64, 
 		return nil, err
 	}
 	defer func() { _ = it.Close() }()
-	bytes := map[string]int64{}
+	sum := db.tally()
 	var at parley.Stream
 	var floor parley.Seq
 	it.First()
@@ -194,7 +193,7 @@ func (db *DB) countFrom(ctx context.Context, st *usageState) (map[string]int64, 
 		if err = errors.Join(err, readErr); err != nil {
 			return nil, err
 		}
-		st.seq, err = db.countBlock(value, s, first, floor, bytes)
+		st.seq, err = countBlock(sum, value, s, first, floor)
 		if errors.Is(err, errCorrupt) { // who reads it is told so, and a check tells it
 			err = nil
 		}
@@ -203,11 +202,11 @@ func (db *DB) countFrom(ctx context.Context, st *usageState) (map[string]int64, 
 		}
 	}
 	st.complete = !it.Valid()
-	return bytes, errors.Join(err, it.Error())
+	return sum.bytes, errors.Join(err, it.Error())
 }
 
-// countBlock adds up a block's messages above floor, and returns its last seq.
-func (db *DB) countBlock(value []byte, s parley.Stream, first, floor parley.Seq, bytes map[string]int64) (parley.Seq, error) {
+// countBlock adds a block's messages above floor to sum, and returns its last seq.
+func countBlock(sum *tally, value []byte, s parley.Stream, first, floor parley.Seq) (parley.Seq, error) {
 	h, rest, err := readHead(value)
 	if err != nil {
 		return first, err
@@ -216,11 +215,8 @@ func (db *DB) countBlock(value []byte, s parley.Stream, first, floor parley.Seq,
 	w.q.Stream = s
 	all, err := w.stored()
 	for _, m := range all {
-		if m.Seq <= floor {
-			continue
-		}
-		if user := db.usage.payer(m); user != "" {
-			bytes[user] += int64(m.Size())
+		if err == nil && m.Seq > floor {
+			err = sum.message(m)
 		}
 	}
 	return h.last(first), err

@@ -12,7 +12,7 @@
 //	i hash                   -> what an idempotency key stored
 //	w seq                    -> the hashes that commit added, for their expiry
 //	k key                    -> a record of the KV; once it has expired, a sweep removes it
-//	u user                   -> the bytes of what that user has stored, once they are counted
+//	u hash                   -> the bytes of what that user has stored, once they are counted
 //	m name                   -> the format version, the last seq, how far usage is counted
 //
 // A block costs the database one key however many messages it holds, and

@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"context"
-	"encoding/binary"
 	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -176,10 +175,13 @@ func (db *DB) FinishCounting(ctx context.Context) error {
 	}
 }
 
-// Recount is what each user has stored, by what is there, and Counts what is kept
-// of that.
+// Recount is what each user has stored, by what is there, under a hash of the name,
+// and Counts what is kept of that.
 func (db *DB) Recount(ctx context.Context) (map[string]int64, error) {
 	bytes := map[string]int64{}
+	db.trim.Lock()
+	defer db.trim.Unlock()
+	sum := db.tally()
 	for s, err := range db.Streams(ctx, "") {
 		if err != nil {
 			return nil, err
@@ -194,8 +196,11 @@ func (db *DB) Recount(ctx context.Context) (map[string]int64, error) {
 				return nil, err
 			}
 			for _, m := range all {
-				if user := db.usage.payer(m); user != "" && m.Seq > w.floor {
-					bytes[user] += int64(m.Size())
+				if m.Seq <= w.floor {
+					continue
+				}
+				if err := sum.message(m); err != nil {
+					return nil, err
 				}
 			}
 		}
@@ -203,6 +208,9 @@ func (db *DB) Recount(ctx context.Context) (map[string]int64, error) {
 		if w.err != nil {
 			return nil, w.err
 		}
+	}
+	for user, n := range sum.bytes {
+		bytes[string(usageKey(user)[1:])] = n
 	}
 	return bytes, nil
 }
@@ -216,7 +224,13 @@ func (db *DB) Counts() (map[string]int64, error) {
 	defer func() { _ = it.Close() }()
 	bytes := map[string]int64{}
 	for it.First(); it.Valid(); it.Next() {
-		bytes[string(it.Key()[1:])] = int64(binary.BigEndian.Uint64(it.Value()))
+		a, err := decodeAmount(it.Value())
+		if err != nil {
+			return nil, err
+		}
+		if a.bytes > 0 {
+			bytes[string(it.Key()[1:])] = a.bytes
+		}
 	}
 	return bytes, it.Error()
 }

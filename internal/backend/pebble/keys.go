@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 
 	"github.com/parley-im/parley"
@@ -60,7 +61,11 @@ func windowKey(seq parley.Seq) []byte {
 
 func recordKey(key string) []byte { return append([]byte{kindRecord}, key...) }
 
-func usageKey(user string) []byte { return append([]byte{kindUsage}, user...) }
+// usageKey does not tell the user's name, because it outlives a deleted user.
+func usageKey(user string) []byte {
+	sum := sha256.Sum256([]byte(user))
+	return append([]byte{kindUsage}, sum[:16]...)
+}
 
 func metaKey(name string) []byte { return append([]byte{kindMeta}, name...) }
 

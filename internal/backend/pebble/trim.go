@@ -140,7 +140,7 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 	batch := db.db.NewBatch()
 	defer func() { _ = batch.Close() }()
 	old, before := floor, *have
-	freed := db.freed()
+	freed := db.tally()
 	for n := 0; w.next(); n++ {
 		if n == trimBlocks {
 			return floor, true, db.commitTrim(batch, s, floor, before, *have, freed)
@@ -152,7 +152,7 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 		if cut > floor {
 			floor = cut
 		}
-		if err := freed.add(w, old, cut); err != nil {
+		if err := freed.block(w, old, cut); err != nil {
 			return old, false, err
 		}
 		if cut < w.head.last(w.first) {
@@ -227,7 +227,7 @@ func (w *walk) drop(batch *pebble.Batch) error {
 }
 
 // commitTrim raises the floor and drops what is below in one commit.
-func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq, before, have total, freed *freed) error {
+func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq, before, have total, freed *tally) error {
 	if err := batch.Set(floorKey(s), binary.BigEndian.AppendUint64(nil, uint64(floor)), nil); err != nil {
 		return err
 	}

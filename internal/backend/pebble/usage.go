@@ -30,7 +30,7 @@ type usage struct {
 	// DB.mu guards what follows. State changes under DB.trim besides, so that who
 	// holds one of them may read it.
 	state usageState
-	known map[string]int64 // of users who have sent or lost something lately
+	known map[string]amount // of users who have sent or lost something lately
 	delta map[string]int64 // of the commit that is being prepared
 }
 
@@ -42,6 +42,39 @@ type usageState struct {
 	seq          parley.Seq
 }
 
+// amount is what counts to a user: bytes of messages above since, at which an
+// earlier user of that name was deleted.
+type amount struct {
+	bytes int64
+	since parley.Seq
+}
+
+// encode makes what is stored: nothing for nothing.
+func (a amount) encode() []byte {
+	if a == (amount{}) {
+		return nil
+	}
+	v := binary.BigEndian.AppendUint64(nil, uint64(a.bytes))
+	if a.since > 0 {
+		v = binary.BigEndian.AppendUint64(v, uint64(a.since))
+	}
+	return v
+}
+
+func decodeAmount(v []byte) (amount, error) {
+	var a amount
+	if len(v) != 8 && len(v) != 8+seqBytes {
+		return a, errCorrupt
+	}
+	if a.bytes = int64(binary.BigEndian.Uint64(v)); len(v) > 8 {
+		a.since = seqOf(v)
+	}
+	if a.bytes < 0 || a == (amount{}) {
+		return a, errCorrupt
+	}
+	return a, nil
+}
+
 // maxKnown bounds the users whose usage is remembered, in maps of about 100 bytes
 // each; that of others is read when they send.
 const maxKnown = 100_000
@@ -51,7 +84,7 @@ func (u *usage) init(payer func(*parley.Message) string) {
 		payer = func(m *parley.Message) string { return m.Sender.User }
 	}
 	u.payer, u.wake = payer, make(chan struct{}, 1)
-	u.known, u.delta = map[string]int64{}, map[string]int64{}
+	u.known, u.delta = map[string]amount{}, map[string]int64{}
 }
 
 // covers reports whether the message at seq of s is counted.
@@ -88,8 +121,9 @@ func (u *usage) charge(m *parley.Message) {
 // settle notes that the commit was made. The caller holds DB.mu.
 func (u *usage) settle() {
 	for user, d := range u.delta {
-		if n, ok := u.known[user]; ok {
-			u.known[user] = max(0, n+d)
+		if a, ok := u.known[user]; ok {
+			a.bytes = max(0, a.bytes+d)
+			u.known[user] = a
 		}
 	}
 	clear(u.delta)
@@ -97,30 +131,28 @@ func (u *usage) settle() {
 
 // used is what counts to a user, without the commit that is being prepared. The
 // caller holds db.mu.
-func (db *DB) used(user string) (int64, error) {
+func (db *DB) used(user string) (amount, error) {
 	u := &db.usage
-	if n, ok := u.known[user]; ok {
-		return n, nil
+	if a, ok := u.known[user]; ok {
+		return a, nil
 	}
+	var a amount
 	v, err := db.get(usageKey(user))
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		v = make([]byte, usageBytes)
 	case err != nil:
-		return 0, err
-	case len(v) != usageBytes:
-		return 0, fmt.Errorf("the usage of a user: %w", errCorrupt)
+		return a, err
+	default:
+		if a, err = decodeAmount(v); err != nil {
+			return a, fmt.Errorf("the usage of a user: %w", err)
+		}
 	}
 	if len(u.known) >= maxKnown {
 		clear(u.known)
 	}
-	n := int64(binary.BigEndian.Uint64(v))
-	u.known[user] = n
-	return n, nil
+	u.known[user] = a
+	return a, nil
 }
-
-// usageBytes is the length of what is stored of one user.
-const usageBytes = 8
 
 // over reports whether the first of entries, with those that go along with it, is
 // more than its sender may have stored; then r says so. The caller holds db.mu.
@@ -140,12 +172,12 @@ func (db *DB) over(entries []backend.Entry, r *backend.Result) bool {
 		}
 		need += int64(e.Message.Size())
 	}
-	used, err := db.used(user)
+	have, err := db.used(user)
 	if err != nil {
 		r.Err = fmt.Errorf("%w: %w", err, parley.ErrUnavailable)
 		return true
 	}
-	used += u.delta[user]
+	used := have.bytes + u.delta[user]
 	if used+need <= entries[0].Quota {
 		return false
 	}
@@ -156,60 +188,84 @@ func (db *DB) over(entries []backend.Entry, r *backend.Result) bool {
 // putUsage writes what the commit changes. The caller holds db.mu.
 func (db *DB) putUsage(batch *pebble.Batch) error {
 	for user, d := range db.usage.delta {
-		n, err := db.used(user)
+		a, err := db.used(user)
 		if err != nil {
 			return err
 		}
-		if n += d; n > 0 {
-			err = batch.Set(usageKey(user), binary.BigEndian.AppendUint64(nil, uint64(n)), nil)
-		} else {
-			err = batch.Delete(usageKey(user), nil)
-		}
-		if err != nil {
+		a.bytes = max(0, a.bytes+d)
+		if err := a.put(batch, user); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// freed is what a part of a trim takes off usage. Nil is nothing.
-type freed struct {
-	db    *DB
-	bytes map[string]int64
+func (a amount) put(batch *pebble.Batch, user string) error {
+	if v := a.encode(); v != nil {
+		return batch.Set(usageKey(user), v, nil)
+	}
+	return batch.Delete(usageKey(user), nil)
 }
 
-// freed begins a part of a trim. The caller holds db.trim.
-func (db *DB) freed() *freed {
+// tally adds up what stored messages count to their users. Nil counts nothing.
+type tally struct {
+	db    *DB
+	bytes map[string]int64
+	since map[string]parley.Seq // as in amount
+}
+
+// tally begins one. The caller holds db.trim until it is done with it.
+func (db *DB) tally() *tally {
 	if !db.usage.state.on {
 		return nil
 	}
-	return &freed{db: db, bytes: map[string]int64{}}
+	return &tally{db: db, bytes: map[string]int64{}, since: map[string]parley.Seq{}}
 }
 
-// add takes off the messages of the block at hand that are above floor, up to cut.
-func (f *freed) add(w *walk, floor, cut parley.Seq) error {
-	if f == nil || cut < w.first || cut <= floor {
+// message adds one.
+func (t *tally) message(m *parley.Message) error {
+	user := t.db.usage.payer(m)
+	if user == "" {
+		return nil
+	}
+	since, known := t.since[user]
+	if !known {
+		t.db.mu.Lock()
+		a, err := t.db.used(user)
+		t.db.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		since, t.since[user] = a.since, a.since
+	}
+	if m.Seq > since {
+		t.bytes[user] += int64(m.Size())
+	}
+	return nil
+}
+
+// block adds those messages of the block at hand that are counted, above floor and
+// up to cut.
+func (t *tally) block(w *walk, floor, cut parley.Seq) error {
+	if t == nil || cut < w.first || cut <= floor {
 		return nil
 	}
 	all, err := w.stored()
 	for _, m := range all {
-		if m.Seq <= floor || m.Seq > cut || !f.db.usage.state.covers(w.q.Stream, m.Seq) {
-			continue
-		}
-		if user := f.db.usage.payer(m); user != "" {
-			f.bytes[user] += int64(m.Size())
+		if err == nil && m.Seq > floor && m.Seq <= cut && t.db.usage.state.covers(w.q.Stream, m.Seq) {
+			err = t.message(m)
 		}
 	}
 	return err
 }
 
 // putFreed writes what is left to those whose messages go. The caller holds db.mu.
-func (db *DB) putFreed(batch *pebble.Batch, f *freed) error {
+func (db *DB) putFreed(batch *pebble.Batch, freed *tally) error {
 	db.usage.reset()
-	if f == nil {
+	if freed == nil {
 		return nil
 	}
-	for user, n := range f.bytes {
+	for user, n := range freed.bytes {
 		db.usage.delta[user] = -n
 	}
 	return db.putUsage(batch)
@@ -225,9 +281,47 @@ func (db *DB) Used(ctx context.Context, user string) (int64, error) {
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	n, err := db.used(user)
+	a, err := db.used(user)
 	if err != nil {
 		return 0, fmt.Errorf("pebble: usage: %w", err)
 	}
-	return n, nil
+	return a.bytes, nil
+}
+
+// ForgetUsage implements backend.Meter.
+func (db *DB) ForgetUsage(ctx context.Context, user string) error {
+	if err := ctx.Err(); err != nil || !db.usage.on.Load() {
+		return err
+	}
+	db.trim.Lock()
+	defer db.trim.Unlock()
+	batch := db.db.NewBatch()
+	defer func() { _ = batch.Close() }()
+	if err := db.forgetUser(batch, user); err != nil {
+		return fmt.Errorf("pebble: forget usage: %w", err)
+	}
+	if batch.Empty() {
+		return nil
+	}
+	return db.wait(batch)
+}
+
+// forgetUser queues the commit that forgets what a user has stored, if that is
+// anything.
+func (db *DB) forgetUser(batch *pebble.Batch, user string) error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	a, err := db.used(user)
+	if err != nil || a.bytes == 0 && db.usage.state.complete {
+		return err
+	}
+	a = amount{since: db.last}
+	err = errors.Join(a.put(batch, user), db.space.spare(int64(batch.Len())))
+	if err == nil {
+		err = db.db.ApplyNoSyncWait(batch, pebble.Sync)
+	}
+	if err == nil {
+		db.usage.known[user] = a
+	}
+	return err
 }

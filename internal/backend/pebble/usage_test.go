@@ -113,6 +113,34 @@ func TestQuota(t *testing.T) {
 	mustUse(t, db, "nobody", 0)
 }
 
+// TestForgetUsage: who gets the name of a user who was deleted begins with nothing,
+// and is given nothing when what the other one had sent goes.
+func TestForgetUsage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/store"
+	db := mustOpen(t, dir, pebble.Options{})
+	mustMeter(t, db)
+	old := backend.Entry{Message: sent("ann", "/$inbox/bob/ann", 10)}
+	appendOne(t, db, old)
+	if err := db.ForgetUsage(t.Context(), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	mustUse(t, db, "ann", 0)
+	mustClose(t, db)
+	if r := check(t, dir); !r.Sound() {
+		t.Errorf("a deleted user's store: %+v", r)
+	}
+	db = mustOpen(t, dir, pebble.Options{})
+	mustUse(t, db, "ann", 0)
+	m := sent("ann", "/x", 10)
+	appendOne(t, db, backend.Entry{Message: m})
+	if _, err := db.Trim(t.Context(), "$inbox/bob", backend.Retention{Through: old.Message.Seq}); err != nil {
+		t.Fatal(err)
+	}
+	mustUse(t, db, "ann", int64(m.Size()))
+	mustClose(t, db)
+}
+
 // TestUsageSurvives: the counts are still right after a clean restart, in a
 // backup's check, and when a newer start asks for them again.
 func TestUsageSurvives(t *testing.T) {
@@ -132,11 +160,15 @@ func TestUsageSurvives(t *testing.T) {
 	}
 	mustMeter(t, db)
 	mustUse(t, db, "ann", int64(m.Size()))
-	if err := db.SetKey("uann", []byte("short")); err != nil {
+	key, _, err := db.FirstKey("u")
+	if err == nil {
+		err = db.SetKey(key, []byte("short"))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, db)
-	if r := check(t, dir); len(r.Faults) != 1 || !strings.Contains(r.Faults[0].Problem, `usage of user "ann" is damaged`) {
+	if r := check(t, dir); len(r.Faults) != 1 || !strings.Contains(r.Faults[0].Problem, "the usage of user ") {
 		t.Errorf("a damaged count: %+v", r)
 	}
 }
@@ -206,6 +238,12 @@ func (c *meterCrasher) cycle(parent context.Context, cycle int) error {
 		run(func(r *rand.Rand) error { return appendRandom(ctx, db, r) })
 	}
 	run(func(r *rand.Rand) error { return trimRandom(ctx, db, r) })
+	run(func(r *rand.Rand) error {
+		if r.IntN(20) > 0 {
+			return trimRandom(ctx, db, r)
+		}
+		return db.ForgetUsage(ctx, "carol")
+	})
 	if cycle == 2 {
 		if err := db.StartMetering(parent); err != nil {
 			return err
@@ -275,10 +313,17 @@ func recounted(ctx context.Context, db *pebble.DB) error {
 	if err == nil && !maps.Equal(kept, there) {
 		err = fmt.Errorf("the counts are %v, and there are %v", kept, there)
 	}
-	for user, want := range there {
-		if got, usedErr := db.Used(ctx, user); err == nil && (usedErr != nil || got != want) {
-			err = fmt.Errorf("%s uses %d (%w), want %d", user, got, usedErr, want)
-		}
+	total := int64(0)
+	for _, user := range []string{"ann", "bob", "carol"} {
+		n, usedErr := db.Used(ctx, user)
+		err = errors.Join(err, usedErr)
+		total += n
+	}
+	for _, n := range kept {
+		total -= n
+	}
+	if err == nil && total != 0 {
+		err = fmt.Errorf("what is remembered is %d more than the counts %v", total, kept)
 	}
 	return err
 }
