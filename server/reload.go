@@ -159,7 +159,7 @@ func (s *Server) ReloadFrom(ctx context.Context, src Sources) {
 	cfg, err := Load(src)
 	var changes Changes
 	if err == nil {
-		changes, err = s.Reload(cfg)
+		changes, err = s.Reload(cfg) //nolint:contextcheck // what it begins in the store does not end with who asked
 	}
 	if wrong, ok := errors.AsType[*ConfigError](err); ok {
 		for _, f := range wrong.Faults {

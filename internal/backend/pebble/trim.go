@@ -143,7 +143,7 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 	freed := db.tally()
 	for n := 0; w.next(); n++ {
 		if n == trimBlocks {
-			return floor, true, db.commitTrim(batch, s, floor, before, *have, freed)
+			return floor, true, db.commitTrim(batch, s, floor, before.to(have), freed)
 		}
 		cut, err := w.cut(old, r, have)
 		if err != nil {
@@ -165,7 +165,7 @@ func (db *DB) trimSome(ctx context.Context, s parley.Stream, floor parley.Seq, r
 	if w.err != nil || floor == old {
 		return old, false, w.err
 	}
-	return floor, false, db.commitTrim(batch, s, floor, before, *have, freed)
+	return floor, false, db.commitTrim(batch, s, floor, before.to(have), freed)
 }
 
 // cut decides how far into the block at hand r reaches, as a seq, and takes what
@@ -226,8 +226,14 @@ func (w *walk) drop(batch *pebble.Batch) error {
 	return r.err
 }
 
-// commitTrim raises the floor and drops what is below in one commit.
-func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq, before, have total, freed *tally) error {
+// to is how t became have.
+func (t *total) to(have *total) total {
+	return total{messages: have.messages - t.messages, bytes: have.bytes - t.bytes}
+}
+
+// commitTrim raises the floor and drops what is below in one commit; change is that
+// of the stream's total.
+func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq, change total, freed *tally) error {
 	if err := batch.Set(floorKey(s), binary.BigEndian.AppendUint64(nil, uint64(floor)), nil); err != nil {
 		return err
 	}
@@ -258,8 +264,8 @@ func (db *DB) commitTrim(batch *pebble.Batch, s parley.Stream, floor parley.Seq,
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if t := db.totals[s]; t != nil {
-		t.messages += have.messages - before.messages
-		t.bytes += have.bytes - before.bytes
+		t.messages += change.messages
+		t.bytes += change.bytes
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ type usage struct {
 	// holds one of them may read it.
 	state usageState
 	known map[string]amount // of users who have sent or lost something lately
-	delta map[string]int64 // of the commit that is being prepared
+	delta map[string]int64  // of the commit that is being prepared
 }
 
 // usageState is how far usage is counted.
