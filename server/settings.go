@@ -124,7 +124,7 @@ func accessSettings() []Setting {
 			func(c *Config) *int { return &c.Access.PerUser }),
 		list("rate", "how often something may be done; past it clients are told when to try again", rateLimit(),
 			func(c *Config) *[]RateLimit { return &c.Access.Rates }),
-		one("user-quota", "most bytes that each user may have stored, in messages that they have sent and nothing has removed; past it what they send is refused; 0 is without bound",
+		one("user-quota", "most bytes that each user who has authenticated may have stored, in messages that they have sent and nothing has removed; past it what they send is refused; 0 is without bound",
 			size(0, account.MaxQuota), func(c *Config) *int64 { return &c.Access.Quota }),
 	}
 }

@@ -32,6 +32,7 @@ func newServe() *cobra.Command {
 			"  parley serve --http 127.0.0.1:9000 --storage-path /var/lib/parley\n" +
 			"  parley serve --retention orders=age:30d,bytes:10GiB --retention '*=messages:1000000'\n" +
 			"  parley serve --auth --grant 'send:/$inbox/*'          # everybody needs a credential; see parley user, token and key\n" +
+			"  parley serve --auth --rate send/user=10/s:100 --user-quota 1GiB   # how fast somebody may send, and how much of it is kept\n" +
 			"  parley serve --config /etc/parley.yaml",
 		Args: between(0, 0),
 	}
