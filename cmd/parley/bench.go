@@ -40,11 +40,13 @@ func newBench() *cobra.Command {
 
 	dm, f := newLoad("dm", "Send from user to user, acknowledge, and count what is confirmed", bench.DM)
 	dm.Example = "  parley bench dm --publishers 4 --duration 20s\n" +
+		"  parley bench dm --dialect titan --duration 20s --jwt-key-file key --jwt-issuer bench --jwt-audience parley\n" +
 		"  parley bench dm --publishers 4 --batch 64 --window 4096\n" +
 		"  parley bench dm --jwt-key-file key --jwt-issuer https://auth.example --jwt-audience parley"
 	f.prefix()
 	f.publishing()
 	f.users()
+	dm.Flags().StringVar(&f.cfg.Dialect, "dialect", f.cfg.Dialect, "what users speak: `native|titan`")
 	dm.Flags().IntVar(&f.cfg.Batch, "batch", f.cfg.Batch, "`NUMBER` of messages that one request takes at most")
 
 	storm, f := newLoad("storm", "Cut many devices at once, and see how long it takes until all are back and nothing is lost", bench.Storm)
@@ -133,7 +135,9 @@ func (f *loadFlags) rate() {
 func (f *loadFlags) users() {
 	flags := f.c.Flags()
 	flags.IntVar(&f.cfg.InFlight, "in-flight", 0, "`NUMBER` of unacknowledged deliveries to a device; 0 is as the server has it")
-	file := flags.String("jwt-key-file", "", "`FILE` with the secret of a key for HS256 that the server is configured with; without it users say their names, for a server in open mode")
+	file := flags.String("jwt-key-file", "", "`FILE` with what tokens are signed with: a secret for HS256, or a private key in PEM for RS256, ES256 or EdDSA; "+
+		"without it users say their names, for a server in open mode")
+	flags.StringVar(&f.cfg.KeysAt, "jwks-listen", "", "`HOST:PORT` at which the public key is published as long as the load lasts, for a server with --jwks")
 	flags.StringVar(&f.cfg.Signer.KeyID, "jwt-key-id", "", "`KID` of the tokens")
 	flags.StringVar(&f.cfg.Signer.Issuer, "jwt-issuer", "", "`ISSUER` of the tokens")
 	flags.StringVar(&f.cfg.Signer.Audience, "jwt-audience", "", "`AUDIENCE` of the tokens")
@@ -141,11 +145,13 @@ func (f *loadFlags) users() {
 		if *file == "" {
 			return nil
 		}
-		secret, err := readSecret(*file)
+		key, err := readPrivate(*file)
+		if err == nil {
+			err = f.cfg.Signer.SetKey(key)
+		}
 		if err != nil {
 			return usage(c.CommandPath(), "%w", err)
 		}
-		f.cfg.Signer.Secret = []byte(secret)
 		return nil
 	}
 }

@@ -81,6 +81,19 @@ const maxSecret = 64 << 10
 // readSecret reads a file with one line that is a secret. Its errors name the
 // file and nothing of what is in it.
 func readSecret(name string) (string, error) {
+	secret, err := readPrivate(name)
+	switch {
+	case err != nil:
+		return "", err
+	case secret == "" || strings.ContainsAny(secret, "\r\n"):
+		return "", fmt.Errorf("%s must hold one line", name)
+	}
+	return secret, nil
+}
+
+// readPrivate reads a file that others may not open, without the white space
+// around it.
+func readPrivate(name string) (string, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
@@ -104,8 +117,6 @@ func readSecret(name string) (string, error) {
 		return "", err
 	case len(text) > maxSecret:
 		return "", fmt.Errorf("%s is longer than %d bytes", name, maxSecret)
-	case secret == "" || strings.ContainsAny(secret, "\r\n"):
-		return "", fmt.Errorf("%s must hold one line", name)
 	}
 	return secret, nil
 }

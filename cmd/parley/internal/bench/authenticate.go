@@ -17,12 +17,11 @@ func Authenticate(ctx context.Context, cfg Config) (Report, error) {
 func (l *load) visit(ctx context.Context, auth []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // closes the connection
-	if _, err := l.dialUser(ctx, auth); err != nil {
-		return err
+	_, err := l.dialUser(ctx, auth)
+	if err == nil {
+		l.totals.connected.Add(-1)
 	}
-	l.totals.connected.Add(-1)
-	l.totals.delivered.Add(1)
-	return nil
+	return err
 }
 
 // tokensAhead is how many tokens each publisher has before the load begins. Their
@@ -53,6 +52,7 @@ func authenticate(ctx context.Context, l *load) (Report, error) {
 				return fmt.Errorf("after %d connections: %w", n, err)
 			}
 			latencies[i].add(start.now() - began)
+			l.totals.delivered.Add(1)
 		}
 		return ctx.Err()
 	})

@@ -50,8 +50,15 @@ type Config struct {
 	InFlight int
 	// Batch is how many letters one request takes at most.
 	Batch int
+	// Dialect is what users speak: native, or titan, whose users need a Signer with
+	// a key.
+	Dialect string
 	// Signer makes users known to the server.
 	Signer Signer
+	// KeysAt is an address, host:port, at which the Signer's public key is
+	// published as long as the load lasts (JWKS, over HTTP at any path); empty is
+	// nowhere.
+	KeysAt string
 	// Progress gets one line a second.
 	Progress io.Writer
 }
@@ -60,7 +67,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Prefix: "/bench", Topics: 4, Publishers: 4, Subscribers: 1, Connections: 1000, Protocol: gobblerProtocol,
-		Size: 100, Duration: 10 * time.Second, Window: 512, Batch: 1, Progress: io.Discard,
+		Size: 100, Duration: 10 * time.Second, Window: 512, Batch: 1, Dialect: nativeDialect, Progress: io.Discard,
 	}
 }
 
@@ -85,6 +92,17 @@ func (c *Config) Check() error {
 	}
 	if c.Protocol != gobblerProtocol && c.Protocol != sseProtocol {
 		errs = append(errs, fmt.Errorf("--protocol must be %s: %w", protocols(), parley.ErrInvalid))
+	}
+	switch {
+	case c.Dialect != nativeDialect && c.Dialect != titanDialect:
+		errs = append(errs, fmt.Errorf("--dialect must be %s: %w", dialects(), parley.ErrInvalid))
+	case c.Dialect == titanDialect && !c.Signer.signs():
+		errs = append(errs, fmt.Errorf("--dialect titan needs --jwt-key-file, because its users always show a token: %w", parley.ErrInvalid))
+	case c.Dialect == titanDialect && c.Size < minSize+numberBytes:
+		errs = append(errs, fmt.Errorf("--size must be %d at least with --dialect titan: %w", minSize+numberBytes, parley.ErrInvalid))
+	}
+	if c.KeysAt != "" && c.Signer.key == nil {
+		errs = append(errs, fmt.Errorf("--jwks-listen needs --jwt-key-file with a private key in PEM: %w", parley.ErrInvalid))
 	}
 	if c.Size < minSize {
 		errs = append(errs, fmt.Errorf("--size must be %d at least: %w", minSize, parley.ErrInvalid))

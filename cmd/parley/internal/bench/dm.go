@@ -20,14 +20,15 @@ func DM(ctx context.Context, cfg Config) (Report, error) {
 
 func dm(ctx context.Context, l *load) (Report, error) {
 	cfg := &l.cfg
+	dialect := l.dialect()
 	receivers := make([]*receiver, cfg.Publishers)
 	all := make([]*publisher, cfg.Publishers)
 	err := each(ctx, len(all), connects, func(_ context.Context, i int) error {
 		var err error
-		if receivers[i], err = l.receiver(ctx, i); err != nil {
+		if receivers[i], err = dialect.receiver(ctx, i); err != nil {
 			return err
 		}
-		all[i], err = l.sender(ctx, i)
+		all[i], err = dialect.sender(ctx, i)
 		return err
 	})
 	if err != nil {
@@ -54,6 +55,10 @@ func dm(ctx context.Context, l *load) (Report, error) {
 		return nil, err
 	}
 	elapsed := time.Since(start.start)
+	after := inspect(ctx, cfg.URL)
+	if err := each(ctx, len(receivers), connects, dialect.settled); err != nil {
+		return nil, err
+	}
 	var r Report
 	r.published(l, refused, elapsed)
 	var latency histogram
@@ -67,7 +72,7 @@ func dm(ctx context.Context, l *load) (Report, error) {
 	r.add("delivered again", "%s", thousands(again))
 	r.latency("send to stored", &stored)
 	r.latency("send to delivery", &latency)
-	r.server(before, inspect(ctx, cfg.URL), acked)
+	r.server(before, after, acked)
 	return r, nil
 }
 
@@ -89,6 +94,7 @@ type receiver struct {
 	acked atomic.Int64 // confirmed
 	want  atomic.Int64 // how many there are, when it is known; -1 before
 
+	frame func(frame []byte, now int64) error    // of another protocol than the native one; nil is take
 	check func(again bool, text []byte) error // of each message; nil is none
 }
 
@@ -151,6 +157,10 @@ func (c *receiver) end(want int64) {
 
 // receive reads until everything is acknowledged.
 func (c *receiver) receive() error {
+	take := c.frame
+	if take == nil {
+		take = c.take
+	}
 	for {
 		frames, err := c.conn.Read()
 		if err != nil {
@@ -158,7 +168,7 @@ func (c *receiver) receive() error {
 		}
 		now, before := c.clock.now(), c.got
 		for _, f := range frames {
-			if err := c.take(f.Payload, now); err != nil {
+			if err := take(f.Payload, now); err != nil {
 				return err
 			}
 		}

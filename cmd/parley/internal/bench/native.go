@@ -3,85 +3,29 @@ package bench
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/wire"
 )
 
-// Signer makes the tokens of the users of a load: JWTs by HMAC-SHA256.
-type Signer struct {
-	// Secret is the key. Nil is no signer: users say their names, which a server
-	// in open mode believes.
-	Secret []byte
-	// KeyID, Issuer and Audience are the token's kid, iss and aud; empty leaves
-	// one out.
-	KeyID, Issuer, Audience string
-}
-
-// token is one for a user, valid for an hour.
-func (s *Signer) token(user string) (string, error) {
-	header := map[string]string{"alg": "HS256", "typ": "JWT"}
-	if s.KeyID != "" {
-		header["kid"] = s.KeyID
-	}
-	now := time.Now()
-	claims := map[string]any{"sub": user, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "jti": rand.Text()}
-	if s.Issuer != "" {
-		claims["iss"] = s.Issuer
-	}
-	if s.Audience != "" {
-		claims["aud"] = s.Audience
-	}
-	head, err := json.Marshal(header)
-	if err != nil {
-		return "", err
-	}
-	body, err := json.Marshal(claims)
-	if err != nil {
-		return "", err
-	}
-	encode := base64.RawURLEncoding.EncodeToString
-	signed := encode(head) + "." + encode(body)
-	mac := hmac.New(sha256.New, s.Secret)
-	mac.Write([]byte(signed))
-	return signed + "." + encode(mac.Sum(nil)), nil
-}
-
-// authRequest shows who a user is.
-func (s *Signer) authRequest(user string) ([]byte, error) {
-	b := []byte(`{"jsonrpc":"2.0","id":"auth","method":"auth","params":{"device":"bench","`)
-	if s.Secret == nil {
-		return append(b, `user":"`+user+`"}}`...), nil
-	}
-	token, err := s.token(user)
-	return append(b, `token":"`+token+`"}}`...), err
-}
-
 // dialUser opens a connection by the native protocol as a user, which ctx closes
 // when it ends. The request auth is made before, so that a measurement need not
 // count it.
 func (l *load) dialUser(ctx context.Context, auth []byte) (wire.Conn, error) {
-	u, err := url.Parse(l.cfg.URL)
-	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("the server's address %q is not a URL: %w", l.cfg.URL, parley.ErrInvalid)
-	}
-	u.Path = "/v1/rpc"
-	conn, err := wire.Dial(ctx, u.String(), nil)
+	return l.dialAs(ctx, "/v1/rpc", func(conn wire.Conn) error { return ask(conn, auth, `"auth"`) })
+}
+
+// dialAs opens a connection at a path, on which auth says who the client is. Ctx
+// closes it when it ends.
+func (l *load) dialAs(ctx context.Context, path string, auth func(wire.Conn) error) (wire.Conn, error) {
+	conn, err := l.dialAt(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { _ = conn.Close(wire.CloseGoingAway, "") })
-	if err := ask(conn, auth, `"auth"`); err != nil {
+	if err := auth(conn); err != nil {
 		return nil, errors.Join(err, conn.Close(wire.CloseNormal, ""))
 	}
 	l.totals.connected.Add(1)

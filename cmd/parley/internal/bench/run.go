@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -30,13 +31,30 @@ func run(ctx context.Context, cfg Config, fn func(context.Context, *load) (Repor
 	l := &load{cfg: cfg}
 	done := make(chan struct{})
 	var g errgroup.Group
+	var keys *issuer
+	if cfg.KeysAt != "" {
+		var err error
+		if keys, err = publishKey(ctx, &g, &cfg.Signer, cfg.KeysAt); err != nil {
+			return nil, err
+		}
+	}
 	g.Go(func() error {
 		l.totals.watch(cfg.Progress, done)
 		return nil
 	})
-	report, err := fn(ctx, l)
+	var report Report
+	var err error
+	if keys != nil {
+		err = l.known(ctx)
+	}
+	if err == nil {
+		report, err = fn(ctx, l)
+	}
 	close(done)
-	_ = g.Wait() // watch has no error
+	if keys != nil {
+		keys.close(&report)
+	}
+	err = errors.Join(err, g.Wait())
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -45,17 +63,25 @@ func run(ctx context.Context, cfg Config, fn func(context.Context, *load) (Repor
 
 // dial opens connection i, which ctx closes when it ends.
 func (l *load) dial(ctx context.Context, i int) (wire.Conn, error) {
+	conn, err := l.dialAt(ctx, "/stream/user/bench"+strconv.Itoa(i))
+	if err == nil {
+		l.totals.connected.Add(1)
+	}
+	return conn, err
+}
+
+// dialAt opens a connection at a path, which ctx closes when it ends.
+func (l *load) dialAt(ctx context.Context, path string) (wire.Conn, error) {
 	u, err := url.Parse(l.cfg.URL)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("the server's address %q is not a URL: %w", l.cfg.URL, parley.ErrInvalid)
 	}
-	u.Path = "/stream/user/bench" + strconv.Itoa(i)
+	u.Path = path
 	conn, err := wire.Dial(ctx, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { _ = conn.Close(1001, "") })
-	l.totals.connected.Add(1)
+	context.AfterFunc(ctx, func() { _ = conn.Close(wire.CloseGoingAway, "") })
 	return conn, nil
 }
 

@@ -19,7 +19,17 @@ func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
 		return nil, err
 	}
 	p := newPublisher(&l.cfg, conn, &l.totals)
-	w := &writer{to: l.cfg.user("r", i), unique: strconv.FormatInt(time.Now().UnixMicro(), 36) + "-", pad: p.pad, most: l.cfg.Batch}
+	to, unique := l.cfg.user("r", i), unique()
+	w := &writer{most: l.cfg.Batch, head: "", tail: "}", letter: func(b []byte, n, due int64) []byte {
+		b = append(append(b, `{"to":"`...), to...)
+		b = append(append(b, `","id":"`...), unique...)
+		b = strconv.AppendInt(b, n, 10)
+		b = appendStamp(append(b, `","text":"`...), due)
+		return append(append(b, p.pad...), `"}`...)
+	}}
+	if w.most > 1 {
+		w.head, w.tail = `{"messages":[`, `]}}`
+	}
 	p.write, p.finish = w.write, w.finish
 	p.read = func(frame []byte) (int64, error) {
 		if bytes.HasPrefix(frame, []byte(`{"jsonrpc":"2.0","method":`)) {
@@ -36,11 +46,14 @@ func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
 	return p, nil
 }
 
+// unique begins the ids of one load's letters.
+func unique() string { return strconv.FormatInt(time.Now().UnixMicro(), 36) + "-" }
+
 // writer makes requests of letters.
 type writer struct {
-	to, unique string
-	pad        []byte
-	most       int // letters of a request
+	letter     func(dst []byte, n, due int64) []byte // appends letter n
+	head, tail string                                // around the letters, in params
+	most       int                                   // letters of a request
 
 	n    int64  // letters so far
 	open []byte // the letters of a request that is not complete
@@ -54,14 +67,7 @@ func (w *writer) write(dst []byte, due int64) []byte {
 	}
 	w.n++
 	w.held++
-	b := append(w.open, `{"to":"`...)
-	b = append(b, w.to...)
-	b = append(b, `","id":"`...)
-	b = append(b, w.unique...)
-	b = strconv.AppendInt(b, w.n, 10)
-	b = append(b, `","text":"`...)
-	b = appendStamp(b, due)
-	w.open = append(append(b, w.pad...), `"}`...)
+	w.open = w.letter(w.open, w.n, due)
 	if w.held < w.most {
 		return dst
 	}
@@ -79,11 +85,7 @@ func (w *writer) finish(dst []byte) []byte {
 	dst = append(dst, '/')
 	dst = strconv.AppendInt(dst, w.n, 10)
 	dst = append(dst, `","method":"msg.send","params":`...)
-	if w.most > 1 {
-		dst = append(append(append(dst, `{"messages":[`...), w.open...), `]}`...)
-	} else {
-		dst = append(dst, w.open...)
-	}
+	dst = append(append(append(dst, w.head...), w.open...), w.tail...)
 	w.open, w.held = w.open[:0], 0
-	return append(dst, '}')
+	return dst
 }
