@@ -33,12 +33,12 @@ func storm(ctx context.Context, l *load) (Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &weather{l: l, devices: devices}
+	w := &weather{l: l, devices: devices, over: make(chan struct{})}
 	// The sender and the weather are two more tasks beside the devices.
 	err = each(ctx, len(devices)+2, len(devices)+2, func(ctx context.Context, i int) error {
 		switch {
 		case i < len(devices):
-			return devices[i].stay(ctx)
+			return devices[i].stay(ctx, w.over)
 		case i == len(devices):
 			return w.send(ctx)
 		}
@@ -76,6 +76,7 @@ type weather struct {
 	l       *load
 	devices []*device
 	count   int64
+	over    chan struct{} // closed when all are cut: before that nobody comes back
 }
 
 // send sends messages to all users in turn until the load's time is over and
@@ -141,10 +142,15 @@ func (w *weather) cutAll(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	now := time.Now().UnixMicro()
 	for _, d := range w.devices {
-		d.cut()
+		d.cutAt.Store(now)
 	}
-	return nil
+	defer close(w.over)
+	return each(ctx, len(w.devices), connects, func(_ context.Context, i int) error {
+		w.devices[i].cut()
+		return nil
+	})
 }
 
 // device is one device of a user.
@@ -154,14 +160,14 @@ type device struct {
 	auth []byte
 
 	conn    atomic.Pointer[wire.Conn]
-	cutAt   atomic.Int64 // microseconds since the program began, or 0
+	cutAt   atomic.Int64 // when the cutting of all began, in microseconds since 1970; 0 before
 	resumed atomic.Bool
 	sent    atomic.Int64 // to its user
 	ended   atomic.Bool  // sent is final
 
 	r          *receiver
 	got, again int64
-	back       int64 // microseconds from the cut until it was resumed
+	back       int64 // microseconds from the beginning of the cut until it was resumed
 	tries      int64
 }
 
@@ -211,8 +217,9 @@ func (d *device) check(again bool, text []byte) error {
 	return nil
 }
 
-// stay reads until everything has come, and connects again when it is cut.
-func (d *device) stay(ctx context.Context) error {
+// stay reads until everything has come, and connects again when it, and all the
+// others, are cut.
+func (d *device) stay(ctx context.Context, over <-chan struct{}) error {
 	for ctx.Err() == nil {
 		err := d.read()
 		if err == nil {
@@ -222,6 +229,10 @@ func (d *device) stay(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", d.user, err)
 		}
 		d.l.totals.connected.Add(-1)
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
 		if err := d.resume(ctx); err != nil {
 			return err
 		}
@@ -273,7 +284,6 @@ func (d *device) read() error {
 
 // cut breaks the connection without a word.
 func (d *device) cut() {
-	d.cutAt.Store(time.Now().UnixMicro())
 	_ = (*d.conn.Load()).Close(wire.CloseGoingAway, "")
 }
 
