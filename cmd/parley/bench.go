@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,17 @@ func newBench() *cobra.Command {
 	f.prefix()
 	f.duration()
 
+	c.AddCommand(publish, deliver, fetch, idle)
+	c.AddCommand(peopleLoads()...)
+	return c
+}
+
+// peopleLoads are the loads of users with inboxes.
+func peopleLoads() []*cobra.Command {
 	dm, f := newLoad("dm", "Send from user to user, acknowledge, and count what is confirmed", bench.DM)
+	dm.Long = "Dm has each publisher send to a user of its own, whose device acknowledges what it gets. Every letter must arrive, in order, and\n" +
+		"be acknowledged at the server, or the command fails. The time begins when all are connected and ends with the last\n" +
+		"acknowledgement; what was connecting is not in it."
 	dm.Example = "  parley bench dm --publishers 4 --duration 20s\n" +
 		"  parley bench dm --dialect titan --duration 20s --jwt-key-file key --jwt-issuer bench --jwt-audience parley\n" +
 		"  parley bench dm --publishers 4 --batch 64 --window 4096\n" +
@@ -47,10 +58,22 @@ func newBench() *cobra.Command {
 	f.publishing()
 	f.users()
 	dm.Flags().StringVar(&f.cfg.Dialect, "dialect", f.cfg.Dialect, "what users speak: `native|titan`")
-	dm.Flags().IntVar(&f.cfg.Batch, "batch", f.cfg.Batch, "`NUMBER` of messages that one request takes at most")
+	f.batch()
+
+	inboxes, f := newLoad("inboxes", "Put a letter into each of many inboxes, have some of their users fetch it, and see what it costs", bench.Inboxes)
+	inboxes.Example = "  parley bench inboxes\n" +
+		"  parley bench inboxes --inboxes 100000 --online 5"
+	inboxes.Flags().IntVar(&f.cfg.Inboxes, "inboxes", f.cfg.Inboxes, "`NUMBER` of users with an inbox")
+	inboxes.Flags().Float64Var(&f.cfg.Online, "online", f.cfg.Online, "`PERCENT` of the users that come online")
+	f.cfg.Batch = 64
+	f.batch()
+	f.prefix()
+	f.sending()
+	f.users()
 
 	storm, f := newLoad("storm", "Cut many devices at once, and see how long it takes until all are back and nothing is lost", bench.Storm)
-	storm.Example = "  parley bench storm --connections 5000 --rate 2000"
+	storm.Example = "  parley bench storm --connections 5000 --rate 2000\n" +
+		"  parley bench storm --connections 5000 --jwt-key-file ec.pem --jwks-listen 127.0.0.1:9000 --jwt-issuer bench --jwt-audience parley"
 	f.connections(f.cfg.Connections)
 	f.prefix()
 	f.duration()
@@ -58,14 +81,14 @@ func newBench() *cobra.Command {
 	f.users()
 
 	auth, f := newLoad("auth", "Connect and authenticate, again and again", bench.Authenticate)
-	auth.Example = "  parley bench auth --publishers 16 --jwt-key-file key --jwt-issuer https://auth.example --jwt-audience parley"
+	auth.Example = "  parley bench auth --publishers 16 --jwt-key-file ec.pem --jwks-listen 127.0.0.1:9000 --jwt-issuer bench --jwt-audience parley\n" +
+		"  parley bench auth --publishers 16 --jwt-key-file key --jwt-issuer https://auth.example --jwt-audience parley"
 	auth.Flags().IntVar(&f.cfg.Publishers, "publishers", 16, "`NUMBER` of clients at a time")
 	f.prefix()
 	f.duration()
 	f.users()
 
-	c.AddCommand(publish, deliver, fetch, idle, dm, storm, auth)
-	return c
+	return []*cobra.Command{dm, inboxes, storm, auth}
 }
 
 // loadFlags adds the flags of a load.
@@ -104,7 +127,7 @@ func (f *loadFlags) protocol() {
 }
 
 func (f *loadFlags) duration() {
-	f.c.Flags().DurationVar(&f.cfg.Duration, "duration", f.cfg.Duration, "`DURATION` of publishing or holding")
+	f.c.Flags().DurationVar(&f.cfg.Duration, "duration", f.cfg.Duration, "`DURATION` of publishing or holding, from when all are connected")
 }
 
 func (f *loadFlags) topics() *loadFlags {
@@ -119,12 +142,20 @@ func (f *loadFlags) connections(n int) {
 
 func (f *loadFlags) publishing() {
 	f.duration()
+	f.c.Flags().BoolVar(&f.cfg.Random, "random", false, "choose each message's topic at random, not in turn")
+	f.sending()
+	f.rate()
+}
+
+func (f *loadFlags) batch() {
+	f.c.Flags().IntVar(&f.cfg.Batch, "batch", f.cfg.Batch, "`NUMBER` of messages that one request takes at most")
+}
+
+func (f *loadFlags) sending() {
 	flags := f.c.Flags()
-	flags.BoolVar(&f.cfg.Random, "random", false, "choose each message's topic at random, not in turn")
 	flags.IntVar(&f.cfg.Publishers, "publishers", f.cfg.Publishers, "`NUMBER` of connections that publish")
 	flags.IntVar(&f.cfg.Size, "size", f.cfg.Size, "`BYTES` of a body")
 	flags.IntVar(&f.cfg.Window, "window", f.cfg.Window, "`NUMBER` of unacknowledged messages of a publisher")
-	f.rate()
 }
 
 func (f *loadFlags) rate() {
@@ -147,7 +178,9 @@ func (f *loadFlags) users() {
 		}
 		key, err := readPrivate(*file)
 		if err == nil {
-			err = f.cfg.Signer.SetKey(key)
+			if err = f.cfg.Signer.SetKey(key); err != nil {
+				err = fmt.Errorf("%s: %w", *file, err)
+			}
 		}
 		if err != nil {
 			return usage(c.CommandPath(), "%w", err)

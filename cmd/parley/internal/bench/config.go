@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +51,10 @@ type Config struct {
 	InFlight int
 	// Batch is how many letters one request takes at most.
 	Batch int
+	// Inboxes is how many users get a letter, and Online how many of a hundred of
+	// them come and fetch it.
+	Inboxes int
+	Online  float64
 	// Dialect is what users speak: native, or titan, whose users need a Signer with
 	// a key.
 	Dialect string
@@ -67,7 +72,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Prefix: "/bench", Topics: 4, Publishers: 4, Subscribers: 1, Connections: 1000, Protocol: gobblerProtocol,
-		Size: 100, Duration: 10 * time.Second, Window: 512, Batch: 1, Dialect: nativeDialect, Progress: io.Discard,
+		Size: 100, Duration: 10 * time.Second, Window: 512, Batch: 1, Dialect: nativeDialect, Inboxes: 1_000_000, Online: 1, Progress: io.Discard,
 	}
 }
 
@@ -85,6 +90,7 @@ func (c *Config) Check() error {
 		{"connections", c.Connections, 1_000_000},
 		{"window", c.Window, 1 << 20},
 		{"batch", c.Batch, 1000},
+		{"inboxes", c.Inboxes, 100_000_000},
 	} {
 		if n.value < 1 || n.value > n.most {
 			errs = append(errs, fmt.Errorf("--%s must be 1 to %d: %w", n.flag, n.most, parley.ErrInvalid))
@@ -110,6 +116,9 @@ func (c *Config) Check() error {
 	if c.Duration <= 0 {
 		errs = append(errs, fmt.Errorf("--duration must be above 0: %w", parley.ErrInvalid))
 	}
+	if c.Online < 0 || c.Online > 100 {
+		errs = append(errs, fmt.Errorf("--online must be 0 to 100: %w", parley.ErrInvalid))
+	}
 	if c.InFlight < 0 {
 		errs = append(errs, fmt.Errorf("--in-flight must not be below 0: %w", parley.ErrInvalid))
 	}
@@ -121,6 +130,9 @@ func (c *Config) Check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// pad is what is behind the first so many bytes of a body.
+func (c *Config) pad(behind int) []byte { return bytes.Repeat([]byte{'x'}, max(0, c.Size-behind)) }
 
 // topic is the name of topic i.
 func (c *Config) topic(i int) string { return c.Prefix + strconv.Itoa(i) }

@@ -94,7 +94,7 @@ type receiver struct {
 	acked atomic.Int64 // confirmed
 	want  atomic.Int64 // how many there are, when it is known; -1 before
 
-	frame func(frame []byte, now int64) error    // of another protocol than the native one; nil is take
+	frame func(frame []byte, now int64) error // of another protocol than the native one; nil is take
 	check func(again bool, text []byte) error // of each message; nil is none
 }
 

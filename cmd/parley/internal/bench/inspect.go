@@ -16,6 +16,7 @@ type sample struct {
 	ok         bool
 	cpuSeconds float64
 	resident   float64 // bytes
+	disk       float64 // bytes of the store's files
 }
 
 // inspect reads the server's metrics from their usual place.
@@ -42,6 +43,8 @@ func inspect(ctx context.Context, server string) sample {
 			s.cpuSeconds, s.ok = v, true
 		case name == "process_resident_memory_bytes":
 			s.resident = v
+		case name == "parley_store_disk_bytes":
+			s.disk = v
 		}
 	}
 	return s
@@ -54,7 +57,7 @@ func (r *Report) server(before, after sample, n int64) {
 	}
 	cpu := after.cpuSeconds - before.cpuSeconds
 	r.add("server CPU per message", "%.2f µs", cpu*1e6/float64(n))
-	r.add("server memory", "%.0f MiB", after.resident/(1<<20))
+	r.add("server memory", "%s", mebibytes(after.resident))
 }
 
 // perConnection adds what each of n connections costs the server. A server that
@@ -63,7 +66,7 @@ func (r *Report) perConnection(before, after sample, n int) {
 	if !before.ok || !after.ok {
 		return
 	}
-	r.add("server memory", "%.0f MiB", after.resident/(1<<20))
+	r.add("server memory", "%s", mebibytes(after.resident))
 	if more := after.resident - before.resident; more > 0 {
 		r.add("per connection", "%.1f KiB", more/1024/float64(n))
 	}

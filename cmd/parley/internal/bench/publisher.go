@@ -29,6 +29,7 @@ type publisher struct {
 	cfg     *Config
 	clock   clock
 	conn    wire.Conn
+	limit   int64      // how many messages at most; 0 is any number
 	topics  func() int // chooses the next message's topic
 	totals  *totals
 	byTopic []int64 // messages by topic; nil when nobody needs them
@@ -58,7 +59,7 @@ func newPublisher(cfg *Config, conn wire.Conn, totals *totals) *publisher {
 	return &publisher{
 		cfg: cfg, conn: conn, totals: totals,
 		due: make([]int64, cfg.Window), freed: make(chan struct{}, 1),
-		pad: bytes.Repeat([]byte{'x'}, cfg.Size-minSize),
+		pad: cfg.pad(stampBytes),
 	}
 }
 
@@ -101,7 +102,7 @@ func (p *publisher) send(ctx context.Context) error {
 	pace := newPace(p.cfg)
 	for n := int64(0); ; n++ {
 		due, ok := pace.due(n, p.clock.now())
-		if !ok {
+		if !ok || p.limit > 0 && n == p.limit {
 			break
 		}
 		if wait := due - p.clock.now(); wait > 200 {

@@ -54,6 +54,8 @@ func millis(d time.Duration) string {
 	return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 3, 64) + " ms"
 }
 
+func mebibytes(n float64) string { return strconv.FormatFloat(n/(1<<20), 'f', 0, 64) + " MiB" }
+
 // thousands writes n in groups of three digits.
 func thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)

@@ -7,9 +7,21 @@ import (
 	"time"
 )
 
-// sender opens publisher i, which sends to receiver i: so many letters to a
-// request as are due, up to Batch.
+// sender opens publisher i, which sends to receiver i.
 func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
+	to, unique, pad := l.cfg.user("r", i), unique(), l.cfg.pad(stampBytes)
+	return l.correspondent(ctx, i, func(b []byte, n, due int64) []byte {
+		b = append(append(b, `{"to":"`...), to...)
+		b = append(append(b, `","id":"`...), unique...)
+		b = strconv.AppendInt(b, n, 10)
+		b = appendStamp(append(b, `","text":"`...), due)
+		return append(append(b, pad...), `"}`...)
+	})
+}
+
+// correspondent opens publisher i, which sends letters: so many to a request as are
+// due, up to Batch.
+func (l *load) correspondent(ctx context.Context, i int, letter func(dst []byte, n, due int64) []byte) (*publisher, error) {
 	auth, err := l.cfg.Signer.authRequest(l.cfg.user("s", i))
 	if err != nil {
 		return nil, err
@@ -19,14 +31,7 @@ func (l *load) sender(ctx context.Context, i int) (*publisher, error) {
 		return nil, err
 	}
 	p := newPublisher(&l.cfg, conn, &l.totals)
-	to, unique := l.cfg.user("r", i), unique()
-	w := &writer{most: l.cfg.Batch, head: "", tail: "}", letter: func(b []byte, n, due int64) []byte {
-		b = append(append(b, `{"to":"`...), to...)
-		b = append(append(b, `","id":"`...), unique...)
-		b = strconv.AppendInt(b, n, 10)
-		b = appendStamp(append(b, `","text":"`...), due)
-		return append(append(b, p.pad...), `"}`...)
-	}}
+	w := &writer{most: l.cfg.Batch, tail: "}", letter: letter}
 	if w.most > 1 {
 		w.head, w.tail = `{"messages":[`, `]}}`
 	}

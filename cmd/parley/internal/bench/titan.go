@@ -21,12 +21,11 @@ func (l *load) titanSender(ctx context.Context, i int) (*publisher, error) {
 		return nil, err
 	}
 	p := newPublisher(&l.cfg, conn, &l.totals)
-	p.pad = p.pad[numberBytes:]
-	to := l.cfg.user("r", i)
+	to, pad := l.cfg.user("r", i), l.cfg.pad(stampBytes+numberBytes)
 	w := &writer{most: l.cfg.Batch, head: "[", tail: "]}", letter: func(b []byte, n, due int64) []byte {
 		b = append(append(b, `{"to":"`...), to...)
 		b = appendStamp(append(b, `","message":"`...), due)
-		return append(append(appendStamp(b, n), p.pad...), `"}`...)
+		return append(append(appendStamp(b, n), pad...), `"}`...)
 	}}
 	p.write, p.finish = w.write, w.finish
 	p.read = func(frame []byte) (int64, error) {
