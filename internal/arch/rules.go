@@ -68,6 +68,7 @@ func packages() map[string]rule {
 		"internal/arch":    {},
 		"test/eventsource": {},
 		"test/require":     {},
+		"test/tcpproxy":    {},
 		"test/redisserver": {imports: []string{"test/require"}},
 		"test/browser":     {tests: []string{"client", "server"}},
 		"test/proxy":       {tests: []string{"client", "server"}},
@@ -81,7 +82,7 @@ func suites() []string {
 	return []string{
 		".", "internal/backend", "internal/account", "internal/clock", "internal/backend/backendtest", "internal/backend/pebble", "internal/backend/local",
 		"internal/broker", "internal/wire", "internal/protocol", "internal/protocol/protocoltest", "test/oracle",
-		"test/eventsource", "test/require",
+		"test/eventsource", "test/require", "test/tcpproxy",
 	}
 }
 

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/parley-im/parley/client"
 	"github.com/parley-im/parley/cmd/parley/internal/console"
 	"github.com/parley-im/parley/server/servertest"
+	"github.com/parley-im/parley/test/tcpproxy"
 )
 
 // TestReconnect breaks the connection of a console that a person uses: the
@@ -25,15 +24,15 @@ import (
 func TestReconnect(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t)
-	p := newProxy(t, strings.TrimPrefix(s.URL, "http://"))
-	c := start(t, console.Options{URL: "ws://" + p.addr() + "/stream/", Interactive: true})
+	p := tcpproxy.Start(t, strings.TrimPrefix(s.URL, "http://"))
+	c := start(t, console.Options{URL: "ws://" + p.Addr() + "/stream/", Interactive: true})
 	c.enter(t, "+ /r 0\n")
 	c.wait(t, "#subscribed-to /r")
 	publish(t, s.URL, "/r/below", 1, 3)
 	c.wait(t, ": 3\n")
-	p.shut()
+	p.Shut()
 	publish(t, s.URL, "/r/below", 4, 6)
-	p.open()
+	p.Open()
 	c.wait(t, ": 6\n")
 	publish(t, s.URL, "/r/below", 7, 7)
 	c.wait(t, ": 7\n")
@@ -60,16 +59,16 @@ func TestReconnect(t *testing.T) {
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t)
-	p := newProxy(t, strings.TrimPrefix(s.URL, "http://"))
-	c := start(t, console.Options{URL: "ws://" + p.addr() + "/stream/"})
+	p := tcpproxy.Start(t, strings.TrimPrefix(s.URL, "http://"))
+	c := start(t, console.Options{URL: "ws://" + p.Addr() + "/stream/"})
 	c.enter(t, "> /l\n\none\n")
 	c.wait(t, "#send")
-	p.mute.Store(true)
+	p.Mute(true)
 	c.enter(t, "> /l\n\ntwo\n")
 	stored(t, s.URL, "/l", 2)
-	p.shut()
-	p.mute.Store(false)
-	p.open()
+	p.Shut()
+	p.Mute(false)
+	p.Open()
 	c.waitTimes(t, "#connected", 2)
 	c.enter(t, "> /l\n\nthree\n")
 	c.in.Close()
@@ -176,93 +175,4 @@ func (r *record) changed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.more
-}
-
-// proxy passes bytes on until it is shut.
-type proxy struct {
-	listener net.Listener
-	target   string
-	mute     atomic.Bool // the server's bytes are lost
-	running  sync.WaitGroup
-
-	mu     sync.Mutex
-	closed bool
-	conns  []net.Conn
-}
-
-func newProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{listener: l, target: target}
-	p.running.Go(p.accept)
-	t.Cleanup(func() {
-		l.Close()
-		p.shut()
-		p.running.Wait()
-	})
-	return p
-}
-
-func (p *proxy) addr() string { return p.listener.Addr().String() }
-
-func (p *proxy) accept() {
-	for {
-		near, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		far, err := net.Dial("tcp", p.target)
-		if err != nil {
-			near.Close()
-			continue
-		}
-		p.mu.Lock()
-		p.conns = append(p.conns, near, far)
-		closed := p.closed
-		p.mu.Unlock()
-		if closed {
-			near.Close()
-			far.Close()
-			continue
-		}
-		p.running.Go(func() { pass(far, near, nil) })
-		p.running.Go(func() { pass(near, far, &p.mute) })
-	}
-}
-
-// pass copies until one end closes, and then closes the other.
-func pass(to, from net.Conn, mute *atomic.Bool) {
-	defer to.Close()
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil {
-			return
-		}
-		if mute != nil && mute.Load() {
-			continue
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// shut breaks all connections, and those that come until open.
-func (p *proxy) shut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.conns {
-		c.Close()
-	}
-	p.conns, p.closed = nil, true
-}
-
-func (p *proxy) open() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = false
 }
