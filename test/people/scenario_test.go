@@ -68,15 +68,23 @@ func TestAnnAndBob(t *testing.T) {
 // await waits until so many were sent.
 func await(ctx context.Context, t *testing.T, sent *atomic.Int64, n int64) {
 	t.Helper()
+	if !poll(ctx, func() bool { return sent.Load() >= n }) {
+		t.Fatalf("%d letters of %d were sent in time", sent.Load(), n)
+	}
+}
+
+// poll waits until something is so; false when ctx has ended before.
+func poll(ctx context.Context, condition func() bool) bool {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for sent.Load() < n {
+	for !condition() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%d letters of %d were sent in time", sent.Load(), n)
+			return false
 		}
 	}
+	return true
 }
 
 // write sends Bob's letters, one after the other, over whatever breaks.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -92,8 +93,14 @@ func (s *server) run(args ...string) string {
 
 // dial connects as who the token proves.
 func (s *server) dial(ctx context.Context, token, device string) (*client.Client, error) {
-	return client.Dial(ctx, "http://"+s.address, client.Options{
-		Name: "scenario/1", Device: device,
+	return dial(ctx, s.address, token, device, nil)
+}
+
+// dial connects to a server, or a proxy before it, at host:port, as who the token
+// proves. The logger may be nil.
+func dial(ctx context.Context, address, token, device string, logger *slog.Logger) (*client.Client, error) {
+	return client.Dial(ctx, "http://"+address, client.Options{
+		Name: "scenario/1", Device: device, Logger: logger,
 		Token:   func(context.Context) (string, error) { return token, nil },
 		Backoff: client.Backoff{Min: 10 * time.Millisecond, Max: 200 * time.Millisecond},
 	})
