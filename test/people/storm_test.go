@@ -21,6 +21,7 @@ const back = 15 * time.Second
 // killed, and is not given the key before half of them stand at its door: that
 // costs one request to the issuer. With PARLEY_SOAK=1 there are 5,000.
 func TestReconnectStorm(t *testing.T) {
+	t.Parallel()
 	devices := 300
 	switch {
 	case os.Getenv("PARLEY_SOAK") == "1":

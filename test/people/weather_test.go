@@ -47,9 +47,9 @@ type victim struct {
 	at     string // the device
 	group  int
 	groups int
-	newest atomic.Int64  // number of a letter that has come; -1 before
-	late   time.Duration // the greatest delay of a letter
-	told   atomic.Int64  // what its client has said about the connection
+	newest atomic.Int64 // number of a letter that has come; -1 before
+	late   atomic.Int64 // the greatest delay of a letter, in microseconds
+	told   atomic.Int64 // what its client has said about the connection
 }
 
 func (w *weather) victim(id *issuer, i int, name string, seed uint64) *victim {
@@ -109,7 +109,7 @@ func (v *victim) judge(ctx context.Context, m *client.Delivery) {
 	if err := v.take(ctx, m); err != nil && ctx.Err() == nil && !errors.Is(err, parley.ErrUnavailable) {
 		v.t.Errorf("%s acknowledges %s: %v", v.name, m.ID, err)
 	}
-	v.late = max(v.late, time.Since(time.UnixMicro(sent)))
+	v.late.Store(max(v.late.Load(), time.Now().UnixMicro()-sent))
 	v.newest.Store(max(v.newest.Load(), n))
 }
 
@@ -177,9 +177,15 @@ func (w *weather) expectWithin(began time.Time, what string) {
 	}
 }
 
-// expectUnaffected: who was not cut has not lost the connection.
+// expectUnaffected: who was not cut has not lost the connection, and had each letter
+// soon.
 func (w *weather) expectUnaffected() {
 	w.t.Helper()
+	const soon = 5 * time.Second
+	late := time.Duration(w.bystander.late.Load()) * time.Microsecond
+	if w.t.Logf("the client that was not cut had each letter within %v", late); late > soon {
+		w.t.Errorf("that is more than %v", soon)
+	}
 	if n := w.bystander.told.Load(); n > 0 {
 		w.t.Errorf("the client that was not cut has told of %d faults", n)
 	}

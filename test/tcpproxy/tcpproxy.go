@@ -3,6 +3,7 @@
 package tcpproxy
 
 import (
+	"context"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -27,12 +28,12 @@ type Proxy struct {
 // ends with the test.
 func Start(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &Proxy{listener: l, target: target, conns: map[net.Conn]net.Conn{}}
-	p.running.Go(p.accept)
+	p.running.Go(func() { p.accept(t.Context()) })
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.Shut()
@@ -68,19 +69,19 @@ func (p *Proxy) Open() {
 	p.shut = false
 }
 
-func (p *Proxy) accept() {
+func (p *Proxy) accept(ctx context.Context) {
 	for {
 		near, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		p.running.Go(func() { p.serve(near) })
+		p.running.Go(func() { p.serve(ctx, near) })
 	}
 }
 
 // serve passes on what comes from one client, and what goes to it.
-func (p *Proxy) serve(near net.Conn) {
-	far, err := net.Dial("tcp", p.target)
+func (p *Proxy) serve(ctx context.Context, near net.Conn) {
+	far, err := new(net.Dialer).DialContext(ctx, "tcp", p.target)
 	if err != nil {
 		_ = near.Close()
 		return
