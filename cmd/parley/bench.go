@@ -84,6 +84,7 @@ func peopleLoads() []*cobra.Command {
 	auth.Example = "  parley bench auth --publishers 16 --jwt-key-file ec.pem --jwks-listen 127.0.0.1:9000 --jwt-issuer bench --jwt-audience parley\n" +
 		"  parley bench auth --publishers 16 --jwt-key-file key --jwt-issuer https://auth.example --jwt-audience parley"
 	auth.Flags().IntVar(&f.cfg.Publishers, "publishers", 16, "`NUMBER` of clients at a time")
+	auth.Flags().IntVar(&f.cfg.Tokens, "tokens", f.cfg.Tokens, "`NUMBER` of tokens that each of them shows in turn; of so many that the server does not remember them each signature is checked")
 	f.prefix()
 	f.duration()
 	f.users()

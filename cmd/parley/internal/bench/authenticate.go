@@ -24,16 +24,12 @@ func (l *load) visit(ctx context.Context, auth []byte) error {
 	return err
 }
 
-// tokensAhead is how many tokens each publisher has before the load begins. Their
-// making is not what is measured.
-const tokensAhead = 64
-
 func authenticate(ctx context.Context, l *load) (Report, error) {
 	cfg := &l.cfg
 	shown := make([][][]byte, cfg.Publishers)
 	for i := range shown {
-		for n := range tokensAhead {
-			auth, err := cfg.Signer.authRequest(cfg.user("a", i*tokensAhead+n))
+		for n := range cfg.Tokens { // whose making is not what is measured
+			auth, err := cfg.Signer.authRequest(cfg.user("a", i*cfg.Tokens+n))
 			if err != nil {
 				return nil, err
 			}
@@ -48,7 +44,7 @@ func authenticate(ctx context.Context, l *load) (Report, error) {
 			if began >= cfg.Duration.Microseconds() {
 				return nil
 			}
-			if err := l.visit(ctx, shown[i][n%tokensAhead]); err != nil {
+			if err := l.visit(ctx, shown[i][n%cfg.Tokens]); err != nil {
 				return fmt.Errorf("after %d connections: %w", n, err)
 			}
 			latencies[i].add(start.now() - began)

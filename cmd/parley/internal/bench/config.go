@@ -60,6 +60,9 @@ type Config struct {
 	Dialect string
 	// Signer makes users known to the server.
 	Signer Signer
+	// Tokens is how many tokens each publisher makes before the load, and shows in
+	// turn: each is another user's. A server remembers the newest that it has seen.
+	Tokens int
 	// KeysAt is an address, host:port, at which the Signer's public key is
 	// published as long as the load lasts (JWKS, over HTTP at any path); empty is
 	// nowhere.
@@ -72,7 +75,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Prefix: "/bench", Topics: 4, Publishers: 4, Subscribers: 1, Connections: 1000, Protocol: gobblerProtocol,
-		Size: 100, Duration: 10 * time.Second, Window: 512, Batch: 1, Dialect: nativeDialect, Inboxes: 1_000_000, Online: 1, Progress: io.Discard,
+		Size: 100, Duration: 10 * time.Second, Window: 512, Batch: 1, Dialect: nativeDialect, Inboxes: 1_000_000, Online: 1, Tokens: 64, Progress: io.Discard,
 	}
 }
 
@@ -90,6 +93,7 @@ func (c *Config) Check() error {
 		{"connections", c.Connections, 1_000_000},
 		{"window", c.Window, 1 << 20},
 		{"batch", c.Batch, 1000},
+		{"tokens", c.Tokens, 1_000_000},
 		{"inboxes", c.Inboxes, 100_000_000},
 	} {
 		if n.value < 1 || n.value > n.most {
