@@ -254,6 +254,43 @@ func TestRevocationsReachThoseOnTheirWay(t *testing.T) {
 	})
 }
 
+// TestRevocationsAreFound: whether they were made before the directory was opened or
+// since, and however many there are; and who shows another token costs no read.
+func TestRevocationsAreFound(t *testing.T) {
+	for _, bound := range []int{1000, 3, 0} {
+		t.Run(fmt.Sprint("bound ", bound), func(t *testing.T) {
+			ctx := t.Context()
+			before := newWorld(t, nil)
+			revoke := func(w *world, first, last int) {
+				for i := first; i <= last; i++ {
+					if err := w.RevokeToken(ctx, fmt.Sprint(i), time.Time{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			revoke(before, 1, 5)
+			w := newWorld(t, before.kv.KV.(*pebble.DB))
+			w.HoldRevocations(bound)
+			revoke(w, 6, 7)
+			w.refuse(t, w.token("ann", "", "3"))
+			revoke(w, 8, 10)
+			for i := range 12 {
+				token := w.token("ann", "", fmt.Sprint(i))
+				if revoked := i >= 1 && i <= 10; revoked {
+					w.refuse(t, token)
+				} else {
+					w.admit(t, token)
+				}
+			}
+			reads := w.kv.reads.Load()
+			w.admit(t, w.token("ann", "", "another"))
+			if n := w.kv.reads.Load() - reads; bound == 1000 && n != 0 {
+				t.Errorf("that costs %d reads", n)
+			}
+		})
+	}
+}
+
 // BenchmarkAdmit is what connecting costs the directory, once a token was
 // verified: in memory, and when the record has to be read.
 //

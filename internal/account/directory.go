@@ -57,6 +57,7 @@ type Directory struct {
 	users   *cache
 	pending pending
 	endings endings
+	revoked revocations
 
 	// locks guard the records of users: each that of the users whose names have
 	// its hash, and what they own. They are held over a write.
@@ -133,6 +134,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	}
 	d := &Directory{cfg: cfg, users: newCache(cacheUsers, cacheBytes), seed: maphash.MakeSeed()}
 	d.pending.init()
+	d.revoked = revocations{kv: cfg.KV, seed: d.seed, most: usualRevocations, hashes: map[uint64]struct{}{}}
 	return d, ctx.Err()
 }
 

@@ -39,6 +39,7 @@ type counted struct {
 	backend.KV
 	backend.Seeker
 
+	reads  atomic.Int64
 	writes atomic.Int64
 	fail   atomic.Int64 // the number of the first write that is not done; 0 is none
 }
@@ -51,6 +52,11 @@ func (c *counted) write() error {
 		return errCrash
 	}
 	return nil
+}
+
+func (c *counted) Get(ctx context.Context, key string) (backend.Record, error) {
+	c.reads.Add(1)
+	return c.KV.Get(ctx, key)
 }
 
 func (c *counted) Put(ctx context.Context, r backend.Record) (uint64, error) {

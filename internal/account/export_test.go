@@ -12,6 +12,10 @@ func (d *Directory) Flush(ctx context.Context) { d.flush(ctx) }
 // Sweep removes what has ended now.
 func (d *Directory) Sweep(ctx context.Context) error { return d.sweep(ctx) }
 
+// HoldRevocations bounds how many revocations are known without a look at the
+// store.
+func (d *Directory) HoldRevocations(n int) { d.revoked.most = n }
+
 // Cached is how much the directory keeps in memory.
 func (d *Directory) Cached() (users, bytes, pending int) {
 	d.users.mu.Lock()

@@ -25,7 +25,9 @@ func (d *Directory) RevokeToken(ctx context.Context, id string, until time.Time)
 	if !until.IsZero() && !until.After(d.cfg.Clock.Past()) {
 		return nil // it has ended by itself
 	}
-	if err := d.set(ctx, revokedKeys+fingerprint(id), revokedRecord{until}); err != nil {
+	key := revokedKeys + fingerprint(id)
+	d.revoked.add(key)
+	if err := d.set(ctx, key, revokedRecord{until}); err != nil {
 		return err
 	}
 	d.endCredential("jwt:"+id, "the token was revoked")
@@ -38,9 +40,12 @@ func (d *Directory) endCredential(name, reason string) {
 }
 
 func (d *Directory) tokenRevoked(ctx context.Context, id string) (bool, error) {
+	key := revokedKeys + fingerprint(id)
+	if may, err := d.revoked.mayHold(ctx, key); err != nil || !may {
+		return false, err
+	}
 	var r revokedRecord
-	found, err := d.get(ctx, revokedKeys+fingerprint(id), &r)
-	return found, err
+	return d.get(ctx, key, &r)
 }
 
 // RevokeTokens refuses all credentials of a user that were issued until now:
