@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -20,21 +21,38 @@ import (
 // server is the real program, which can be killed and started again at the same
 // address.
 type server struct {
-	t           *testing.T
-	binary, dir string
-	address     string // host:port, once it is known
-	cmd         *exec.Cmd
-	gone        chan struct{}
-	log         *output
+	t       *testing.T
+	dir     string
+	address string // host:port, once it is known
+	cmd     *exec.Cmd
+	gone    chan struct{}
+	log     *output
 }
 
-// newServer builds the program and starts it.
+// program is the real program, which TestMain builds.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "parley-people")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	program = filepath.Join(dir, "parley")
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/parley").CombinedOutput(); err != nil {
+		fmt.Printf("build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// newServer starts the program.
 func newServer(t *testing.T, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, binary: filepath.Join(t.TempDir(), "parley"), dir: t.TempDir(), address: "127.0.0.1:0", log: &output{url: make(chan string, 1)}}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", s.binary, "../../cmd/parley").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	s := &server{t: t, dir: t.TempDir(), address: "127.0.0.1:0", log: &output{url: make(chan string, 1)}}
 	s.start(args...)
 	t.Cleanup(func() {
 		s.kill()
@@ -48,7 +66,7 @@ func newServer(t *testing.T, args ...string) *server {
 // start runs the program until it listens.
 func (s *server) start(args ...string) {
 	s.t.Helper()
-	s.cmd = exec.Command(s.binary, append([]string{"serve", "--http", s.address, "--storage-path", s.dir}, args...)...)
+	s.cmd = exec.Command(program, append([]string{"serve", "--http", s.address, "--storage-path", s.dir}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -81,7 +99,7 @@ func (s *server) kill() {
 // printed.
 func (s *server) run(args ...string) string {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), s.binary, append(args, "--server", "http://"+s.address)...)
+	cmd := exec.CommandContext(s.t.Context(), program, append(args, "--server", "http://"+s.address)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
