@@ -108,6 +108,8 @@ func (c *Config) Check() error {
 		errs = append(errs, fmt.Errorf("--dialect must be %s: %w", dialects(), parley.ErrInvalid))
 	case c.Dialect == titanDialect && !c.Signer.signs():
 		errs = append(errs, fmt.Errorf("--dialect titan needs --jwt-key-file, because its users always show a token: %w", parley.ErrInvalid))
+	case c.Dialect == titanDialect && c.InFlight > 0:
+		errs = append(errs, fmt.Errorf("--in-flight is nothing that clients of --dialect titan can choose: %w", parley.ErrInvalid))
 	case c.Dialect == titanDialect && c.Size < minSize+numberBytes:
 		errs = append(errs, fmt.Errorf("--size must be %d at least with --dialect titan: %w", minSize+numberBytes, parley.ErrInvalid))
 	}
