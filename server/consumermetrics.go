@@ -13,6 +13,7 @@ func consumerMetrics() []metric {
 		counter("consumer_acked_messages_total", "Messages acknowledged.", func(s *snapshot) float64 { return float64(s.broker.Consumers.Acked) }),
 		counter("consumer_dead_messages_total", "Messages that became dead letters.", func(s *snapshot) float64 { return float64(s.broker.Consumers.Dead) }),
 		counter("consumer_expired_messages_total", "Messages trimmed, or past their time, before they could be delivered again.", func(s *snapshot) float64 { return float64(s.broker.Consumers.Expired) }),
+		counter("consumer_missed_messages_total", "Messages past their time before they could be delivered at all.", func(s *snapshot) float64 { return float64(s.broker.Consumers.Missed) }),
 		counter("consumer_dropped_messages_total", "Messages pending when a consumer was deleted or its cursor set.", func(s *snapshot) float64 { return float64(s.broker.Consumers.Dropped) }),
 		counter("consumer_suspended_messages_total", "Messages pending when a consumer was put away, because nobody uses it.", func(s *snapshot) float64 { return float64(s.broker.Consumers.Suspended) }),
 		counter("consumer_redelivered_messages_total", "Deliveries beyond the first.", func(s *snapshot) float64 { return float64(s.broker.Consumers.Redelivered) }),

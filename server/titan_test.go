@@ -459,3 +459,25 @@ func TestTitanVariables(t *testing.T) {
 		}
 	}
 }
+
+// Among them are the answers of clients that are not durable yet: they come to
+// that with others, soon, so one of many is seen.
+func TestTitanVariableResponses(t *testing.T) {
+	s := servertest.Start(t, titanTest)
+	one, two := titanAs(t, s.TitanTest, tokenOf1), titanAs(t, s.TitanTest, tokenOf2)
+	responses := func() string {
+		t.Helper()
+		m := regexp.MustCompile(`"responses":(\d+),`).FindStringSubmatch(body(t, "http://"+s.TitanTest+"/debug/vars"))
+		if m == nil {
+			t.Fatal("the variables lack the responses")
+		}
+		return m[1]
+	}
+	eventually(t, "an answer is seen on its way", func() bool {
+		one.send("a")
+		two.answer(two.delivery("a"), "ACK")
+		two.silence() // it has been heard
+		return responses() != "0"
+	})
+	eventually(t, "all answers are durable", func() bool { return responses() == "0" })
+}

@@ -31,7 +31,7 @@ func (s *Server) vars(w http.ResponseWriter, r *http.Request) {
 		"conns":        s.sessions.connections(),           // open connections of clients
 		"receivers":    conversations,                      // of them, those that are read from
 		"requests":     s.broker.Stats().Waiting,           // publishes that wait to be durable
-		"responses":    0,                                  // what a client answers is done at once
+		"responses":    s.broker.Unsaved(),                 // answers of clients to what they were given that are not durable
 		"queue-length": s.broker.Stats().Consumers.Pending, // messages that clients have not acknowledged
 		"users":        s.census.count(r.Context(), s.accounts),
 		"memstats":     &memory,

@@ -101,6 +101,7 @@ func (c *consumer) acknowledge(m *member, a *Ack) {
 	}
 	c.pending.tidy()
 	if count > 0 {
+		c.unsaved += count
 		c.changedLocked()
 	}
 	if a.Ref != "" {

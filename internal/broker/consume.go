@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/backend"
@@ -11,9 +12,10 @@ import (
 // reading is what a member has found beyond a cursor.
 type reading struct {
 	messages []*parley.Message
-	through  parley.Seq // all up to it was considered
-	floor    parley.Seq // of the stream
-	live     bool       // it is from the feed
+	missed   []parley.Seq // of messages whose time has passed
+	through  parley.Seq   // all up to it was considered
+	floor    parley.Seq   // of the stream
+	live     bool         // it is from the feed
 }
 
 // startConsuming tells where a subscription by a consumer begins.
@@ -146,6 +148,7 @@ func (u *Subscription) readOn(ctx context.Context, p passage) (reading, error) {
 		return r, nil
 	}
 	q := c.query(p.after)
+	q.Now = time.Unix(0, 0) // what has expired too: it is counted
 	q.Limit = min(q.Limit, p.room)
 	if p.share > 1 {
 		q.Limit = min(q.Limit, bite)
@@ -154,11 +157,19 @@ func (u *Subscription) readOn(ctx context.Context, p passage) (reading, error) {
 	if err != nil {
 		return reading{}, err
 	}
-	r := reading{messages: page.Messages, through: max(page.Next, p.after, page.Floor), floor: page.Floor}
-	if slices.ContainsFunc(r.messages, c.unwanted) {
-		r.messages = slices.DeleteFunc(r.messages, c.unwanted)
-	}
+	r := reading{through: max(page.Next, p.after, page.Floor), floor: page.Floor}
+	now := c.broker.cfg.Clock.Past()
+	r.messages = slices.DeleteFunc(page.Messages, func(m *parley.Message) bool { return c.unwanted(m) || r.misses(m, now) })
 	return r, nil
+}
+
+// misses reports whether the time of m has passed, and notes it.
+func (r *reading) misses(m *parley.Message, now time.Time) bool {
+	if !m.Expired(now) {
+		return false
+	}
+	r.missed = append(r.missed, m.Seq)
+	return true
 }
 
 // bite bounds what a member takes at once while there are others.
@@ -179,16 +190,14 @@ func (c *consumer) part(b *Batch, p passage) reading {
 		p.room = min(p.room, bite, (len(all)+p.share-1)/p.share)
 	}
 	now, params := c.broker.cfg.Clock.Past(), c.params()
-	skip := func(m *parley.Message) bool {
-		return c.unwanted(m) || b.conditional && (m.Expired(now) || !m.Matches(params))
-	}
-	if !slices.ContainsFunc(all, skip) {
+	foreign := func(m *parley.Message) bool { return c.unwanted(m) || b.conditional && !m.Matches(params) }
+	if !slices.ContainsFunc(all, func(m *parley.Message) bool { return foreign(m) || b.conditional && m.Expired(now) }) {
 		all = all[:min(len(all), p.room)]
 		return reading{messages: slices.Clip(all), through: all[len(all)-1].Seq}
 	}
 	r := reading{}
 	for _, m := range all {
-		if !skip(m) {
+		if !foreign(m) && !r.misses(m, now) {
 			if len(r.messages) == p.room {
 				break
 			}

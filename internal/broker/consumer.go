@@ -80,6 +80,7 @@ type consumer struct {
 	rev     uint64 // of the record
 	unmade  bool   // there is none, and the disk is too full to make it
 	changed bool   // the record should be written within the batch interval
+	unsaved int    // acknowledgements and refusals that the record does not have
 	stale   bool   // it should be written when the last member leaves
 	over    error  // why it is given up: nothing of it is delivered or saved any more
 	dying   []death
@@ -260,6 +261,7 @@ func (c *consumer) commit(m *member, p passage, r reading) (messages []*parley.M
 		return nil, nil
 	}
 	var fresh int
+	before := c.cursor
 	if c.mode == broadcast && p.after < c.cursor {
 		messages, attempts, fresh = c.mergeLocked(m, r, now)
 	} else {
@@ -278,9 +280,16 @@ func (c *consumer) commit(m *member, p passage, r reading) (messages []*parley.M
 		c.stale = true // what was skipped needs not be looked at again
 	}
 	ring := c.finishLocked(m, fresh > 0)
+	missed := 0 // by the consumer: what another member has looked at is counted already
+	for _, seq := range r.missed {
+		if before < seq && seq <= c.cursor {
+			missed++
+		}
+	}
 	c.mu.Unlock()
 	ringMembers(ring)
 	c.broker.stats.consumers.taken.Add(int64(fresh))
+	c.broker.stats.consumers.missed.Add(int64(missed))
 	return messages, attempts
 }
 

@@ -30,7 +30,13 @@ func device(tb testing.TB, b *broker.Broker, user, name string) *client {
 // send sends one letter with that body to a user.
 func send(tb testing.TB, b *broker.Broker, to, body string) parley.Seq {
 	tb.Helper()
-	r := &broker.Send{Letters: []broker.Letter{{To: []string{to}, Message: parley.Message{Body: []byte(body)}}}}
+	return sendMessage(tb, b, to, parley.Message{Body: []byte(body)})
+}
+
+// sendMessage sends m as a letter to a user.
+func sendMessage(tb testing.TB, b *broker.Broker, to string, m parley.Message) parley.Seq {
+	tb.Helper()
+	r := &broker.Send{Letters: []broker.Letter{{To: []string{to}, Message: m}}}
 	if err := b.Send(tb.Context(), account.Anyone(parley.Identity{User: "sender", Device: "test"}), r); err != nil {
 		tb.Fatal(err)
 	}

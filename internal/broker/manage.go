@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,8 +31,9 @@ type ConsumerStats struct {
 	// away because nobody uses it.
 	Acked, Dead, Expired, Dropped, Suspended int64
 	// Redelivered counts further deliveries, Late those that were not
-	// acknowledged in time, Naks those that were refused for a while.
-	Redelivered, Late, Naks int64
+	// acknowledged in time, Naks those that were refused for a while. Missed were
+	// past their time before they could be delivered at all.
+	Redelivered, Late, Naks, Missed int64
 }
 
 func (b *Broker) consumerStats() ConsumerStats {
@@ -39,13 +41,28 @@ func (b *Broker) consumerStats() ConsumerStats {
 	s := ConsumerStats{
 		Taken: n.taken.Load(), Resumed: n.resumed.Load(), Acked: n.acked.Load(), Dead: n.dead.Load(),
 		Expired: n.expired.Load(), Dropped: n.dropped.Load(), Suspended: n.suspended.Load(),
-		Redelivered: n.redelivered.Load(), Late: n.late.Load(), Naks: n.naks.Load(),
+		Redelivered: n.redelivered.Load(), Late: n.late.Load(), Naks: n.naks.Load(), Missed: n.missed.Load(),
 	}
 	b.consumers.mu.Lock()
 	s.Loaded, s.Members = int64(len(b.consumers.byID)), b.stats.consumers.members.Load()
 	b.consumers.mu.Unlock()
 	s.Pending = s.Taken + s.Resumed - s.Acked - s.Dead - s.Expired - s.Dropped - s.Suspended
 	return s
+}
+
+// Unsaved is how many acknowledgements and refusals were taken and are not
+// durable. It looks at every consumer that is loaded.
+func (b *Broker) Unsaved() int {
+	b.consumers.mu.Lock()
+	all := slices.Collect(maps.Values(b.consumers.byID))
+	b.consumers.mu.Unlock()
+	n := 0
+	for _, c := range all {
+		c.mu.Lock()
+		n += c.unsaved
+		c.mu.Unlock()
+	}
+	return n
 }
 
 // ConsumerInfo says where a consumer stands.

@@ -246,3 +246,30 @@ func TestInboxBounds(t *testing.T) {
 		}
 	})
 }
+
+// TestUnsaved: an acknowledgement and a refusal count until they are durable, and
+// what says nothing new does not.
+func TestUnsaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openLog(t)
+		b := start(t, db, broker.Config{KV: slowKV{db}})
+		c := device(t, b, "ann", "phone")
+		u := c.inbox(broker.Delivery{})
+		var ranges []broker.SeqRange
+		for _, body := range []string{"a", "b", "c"} {
+			seq := send(t, b, "ann", body)
+			ranges = append(ranges, broker.SeqRange{First: seq, Last: seq})
+		}
+		c.deliveries(3)
+		c.Acknowledge(&broker.Ack{Sub: u.ID, Ranges: ranges[:1]})
+		c.Acknowledge(&broker.Ack{Sub: u.ID, Ranges: ranges[:1]})
+		c.Acknowledge(&broker.Ack{Sub: u.ID, Ranges: ranges[1:2], Nak: true, Delay: time.Hour})
+		if n := b.Unsaved(); n != 2 {
+			t.Errorf("%d are not durable, want 2", n)
+		}
+		c.ack(u, ranges[2].First) // which saves all
+		if n := b.Unsaved(); n != 0 {
+			t.Errorf("%d are not durable after a confirmation", n)
+		}
+	})
+}

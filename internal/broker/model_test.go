@@ -24,8 +24,8 @@ import (
 // and cuts the power at random, for an inbox with two devices and one without a
 // name, and for a durable subscription with three members. What was stored reaches
 // each consumer until it is acknowledged; what was confirmed never comes again;
-// nothing comes that was not stored; in a session what comes for the first time is
-// in order; and the books balance (R6, R7, R21).
+// nothing comes that was not stored, or whose time has passed; in a session what
+// comes for the first time is in order; and the books balance (R6, R7, R21).
 func TestConsumersAgainstModel(t *testing.T) {
 	worlds := 30
 	switch {
@@ -57,8 +57,8 @@ func TestConsumersAgainstModel(t *testing.T) {
 
 // TestModelNoticesFaults: the model can fail.
 func TestModelNoticesFaults(t *testing.T) {
-	for _, fault := range []string{"forgets a confirmation", "loses a message", "repeats out of order"} {
-		h := &holder{name: "x", stored: map[parley.Seq]string{1: "a", 2: "b", 3: "c"}, confirmed: map[parley.Seq]bool{}, got: map[parley.Seq]int{}}
+	for _, fault := range []string{"forgets a confirmation", "loses a message", "repeats out of order", "delivers too late"} {
+		h := &holder{name: "x", stored: map[parley.Seq]string{1: "a", 2: "b", 3: "c"}, expires: map[parley.Seq]time.Time{}, confirmed: map[parley.Seq]bool{}, got: map[parley.Seq]int{}}
 		s := &seat{holder: h, out: map[parley.Seq]bool{}}
 		s.note(&parley.Message{Seq: 1, Body: []byte("a")}, 1)
 		s.note(&parley.Message{Seq: 2, Body: []byte("b")}, 1)
@@ -72,6 +72,9 @@ func TestModelNoticesFaults(t *testing.T) {
 		case "repeats out of order":
 			s.note(&parley.Message{Seq: 3, Body: []byte("c")}, 1)
 			s.note(&parley.Message{Seq: 2, Body: []byte("b")}, 1)
+		case "delivers too late":
+			h.expires[3] = time.Now().Add(-time.Second)
+			s.note(&parley.Message{Seq: 3, Body: []byte("c")}, 1)
 		}
 		if len(h.faults) != 1 {
 			t.Errorf("%s: %v", fault, h.faults)
@@ -79,11 +82,11 @@ func TestModelNoticesFaults(t *testing.T) {
 	}
 }
 
-type tally struct{ crashes, sent, delivered, redelivered, confirmed, dead int }
+type tally struct{ crashes, sent, delivered, redelivered, confirmed, dead, expired, missed int }
 
 // whole reports whether everything has happened that is to be judged.
 func (a *tally) whole() bool {
-	return a.crashes > 0 && a.redelivered > 0 && a.confirmed > 0 && a.dead > 0
+	return a.crashes > 0 && a.redelivered > 0 && a.confirmed > 0 && a.dead > 0 && a.expired > 0 && a.missed > 0
 }
 
 func (a *tally) add(b tally) {
@@ -93,6 +96,8 @@ func (a *tally) add(b tally) {
 	a.redelivered += b.redelivered
 	a.confirmed += b.confirmed
 	a.dead += b.dead
+	a.expired += b.expired
+	a.missed += b.missed
 }
 
 // world is a broker, and what is known about its consumers.
@@ -114,6 +119,7 @@ type holder struct {
 	topic              parley.Topic
 	delivery           broker.Delivery
 	stored             map[parley.Seq]string
+	expires            map[parley.Seq]time.Time // of those that do
 	got                map[parley.Seq]int
 	confirmed          map[parley.Seq]bool
 	refused            map[parley.Seq]bool // for good, confirmed
@@ -142,6 +148,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	} {
 		h.delivery.AckWait = time.Second
 		h.stored, h.got = map[parley.Seq]string{}, map[parley.Seq]int{}
+		h.expires = map[parley.Seq]time.Time{}
 		h.confirmed, h.refused = map[parley.Seq]bool{}, map[parley.Seq]bool{}
 		w.holders = append(w.holders, h)
 	}
@@ -178,6 +185,9 @@ func (w *world) end() {
 			w.disconnect(h, i)
 		}
 	}
+	s := w.broker.Stats().Consumers
+	w.tally.expired += int(s.Expired)
+	w.tally.missed += int(s.Missed)
 	w.stop()
 	if err := w.db.Close(); err != nil {
 		w.t.Error(err)
@@ -236,15 +246,23 @@ func (w *world) step() {
 func (w *world) send() {
 	w.n++
 	w.tally.sent++
-	body := strconv.Itoa(w.n)
-	if w.rnd.IntN(2) == 0 {
-		seq := publish(w.t, w.broker, text("/orders/eu", body))
-		w.holders[3].stored[seq] = body
-		return
+	m := text("/orders/eu", strconv.Itoa(w.n))
+	if w.rnd.IntN(4) == 0 {
+		m.Expires = time.Now().Add(time.Duration(w.rnd.IntN(3000)) * time.Millisecond)
 	}
-	seq := send(w.t, w.broker, "ann", body)
-	for _, h := range w.holders[:3] {
-		h.stored[seq] = body
+	var seq parley.Seq
+	holders := w.holders[3:]
+	if w.rnd.IntN(2) == 0 {
+		seq = publish(w.t, w.broker, m)
+	} else {
+		seq = sendMessage(w.t, w.broker, "ann", parley.Message{Body: m.Body, Expires: m.Expires})
+		holders = w.holders[:3]
+	}
+	for _, h := range holders {
+		h.stored[seq] = string(m.Body)
+		if !m.Expires.IsZero() {
+			h.expires[seq] = m.Expires
+		}
 	}
 }
 
@@ -346,6 +364,8 @@ func (s *seat) note(m *parley.Message, attempt int) {
 		h.fault("%d is %q, not %q", m.Seq, m.Body, h.stored[m.Seq])
 	case h.confirmed[m.Seq] || h.refused[m.Seq]:
 		h.fault("%d comes again for the time %d after it was confirmed", m.Seq, attempt)
+	case h.late(m.Seq):
+		h.fault("%d comes after its time", m.Seq)
 	case attempt == 1 && m.Seq <= s.last:
 		h.fault("%d comes for the first time after %d", m.Seq, s.last)
 	}
@@ -356,6 +376,12 @@ func (s *seat) note(m *parley.Message, attempt int) {
 	s.out[m.Seq] = true
 }
 
+// late reports whether the time of a message has passed.
+func (h *holder) late(seq parley.Seq) bool {
+	at, expires := h.expires[seq]
+	return expires && !at.After(time.Now())
+}
+
 // confirm notes what was confirmed. What another session has refused meanwhile
 // may come again.
 func (w *world) confirm(s *seat, e *broker.Acked) {
@@ -364,6 +390,7 @@ func (w *world) confirm(s *seat, e *broker.Acked) {
 	for _, r := range a.Ranges {
 		switch {
 		case a.Nak:
+		case a.Dead && s.holder.late(r.First): // there may be nothing left to bury
 		case a.Dead && e.Count == len(a.Ranges):
 			s.holder.refused[r.First] = true
 			w.tally.dead++
@@ -404,72 +431,4 @@ func (w *world) ack(s *seat) {
 		delete(s.out, seq)
 	}
 	s.client.Acknowledge(a)
-}
-
-// complete reports what never came.
-func (h *holder) complete() {
-	for seq, body := range h.stored {
-		if h.got[seq] == 0 {
-			h.fault("%d, %q, never came", seq, body)
-		}
-	}
-}
-
-// finish lets everybody read and acknowledge to the end.
-func (w *world) finish() {
-	for _, h := range w.holders {
-		for i := range h.seats {
-			if i > 0 {
-				w.disconnect(h, i)
-			}
-		}
-		w.disconnect(h, 0)
-		w.connect(h, 0)
-	}
-	for range 40 {
-		time.Sleep(100 * time.Millisecond)
-		for _, h := range w.holders {
-			s := h.seats[0]
-			w.take(s)
-			a := &broker.Ack{Sub: s.sub.ID, Ref: "last", Ranges: []broker.SeqRange{{First: 1, Last: parley.MaxSeq}}}
-			s.acks["last"] = &broker.Ack{}
-			s.client.Acknowledge(a)
-		}
-	}
-	for _, h := range w.holders {
-		w.take(h.seats[0])
-		h.complete()
-		for _, fault := range h.faults {
-			w.t.Errorf("%s: %s", h.name, fault)
-		}
-	}
-	for _, owner := range []string{"ann", "shop"} {
-		w.checkDead(owner)
-	}
-	if s := balance(w.t, w.broker); s.Pending != 0 {
-		w.t.Errorf("in the end %+v", s)
-	}
-}
-
-// checkDead: what was refused for good is among the dead letters.
-func (w *world) checkDead(owner string) {
-	letters, _, err := w.broker.DeadLetters(w.t.Context(), owner, 0, 1000)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	there := map[string]bool{}
-	for _, l := range letters {
-		there[fmt.Sprint(l.Consumer.Name, " ", l.Message.Seq)] = true
-	}
-	for _, h := range w.holders {
-		name := h.name
-		if name == "legacy" {
-			name = broker.LegacyDevice
-		}
-		for seq := range h.refused {
-			if h.user == owner && !there[fmt.Sprint(name, " ", seq)] {
-				w.t.Errorf("%s: %d was refused and is no dead letter", h.name, seq)
-			}
-		}
-	}
 }

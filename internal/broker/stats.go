@@ -37,7 +37,7 @@ type counters struct {
 type consumerCounters struct {
 	taken, resumed                           atomic.Int64
 	acked, dead, expired, dropped, suspended atomic.Int64
-	redelivered, late, naks                  atomic.Int64
+	redelivered, late, naks, missed          atomic.Int64
 	members                                  atomic.Int64
 }
 

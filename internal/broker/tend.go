@@ -292,7 +292,7 @@ func (b *Broker) save(ctx context.Context, c *consumer) {
 	c.mu.Unlock()
 	ring, unburied := b.payOff(ctx, c)
 	c.mu.Lock()
-	waiters, changed := c.takeWaitersLocked(early), c.changed
+	waiters, changed, saved := c.takeWaitersLocked(early), c.changed, c.unsaved
 	c.changed = false
 	if changed {
 		c.stale = false
@@ -313,6 +313,7 @@ func (b *Broker) save(ctx context.Context, c *consumer) {
 		c.rev = record.Rev
 		if changed {
 			c.owes = owes
+			c.unsaved -= saved
 		}
 	case c.over == nil:
 		c.changed = true
