@@ -38,7 +38,7 @@ func TestAnnAndBob(t *testing.T) {
 	defer cancel()
 	var sent atomic.Int64
 	var running sync.WaitGroup
-	running.Go(func() { write(ctx, t, s, bob, &sent) })
+	running.Go(func() { write(ctx, t, s, bob, []string{"ann"}, letters, &sent) })
 	running.Go(func() { phone.read(ctx, letters) })
 	laptopCtx, leave := context.WithCancel(ctx)
 	running.Go(func() { laptop.read(laptopCtx, letters) })
@@ -87,16 +87,16 @@ func poll(ctx context.Context, condition func() bool) bool {
 	return true
 }
 
-// write sends Bob's letters, one after the other, over whatever breaks.
-func write(ctx context.Context, t *testing.T, s *server, token string, sent *atomic.Int64) {
+// write sends n letters of Bob's, one after the other, over whatever breaks.
+func write(ctx context.Context, t *testing.T, s *server, token string, to []string, n int, sent *atomic.Int64) {
 	c, err := s.dial(ctx, token, "pen")
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer func() { _ = c.Close() }()
-	for i := range letters {
-		l := client.Letter{To: []string{"ann"}, ID: fmt.Sprintf(firstID, i), Body: fmt.Appendf(nil, "letter %d", i), Receipts: true}
+	for i := range n {
+		l := client.Letter{To: to, ID: fmt.Sprintf(firstID, i), Body: fmt.Appendf(nil, "letter %d", i), Receipts: true}
 		if _, err := c.Send(ctx, l); err != nil {
 			t.Errorf("letter %d: %v", i, err)
 			return

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,16 +96,38 @@ func (s *server) kill() {
 	<-s.gone
 }
 
+// terminate stops it with SIGTERM, and returns how long that took and the exit
+// code.
+func (s *server) terminate() (took time.Duration, code int) {
+	s.t.Helper()
+	began := time.Now()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	select {
+	case <-s.gone:
+	case <-time.After(time.Minute):
+		s.t.Fatalf("the server does not stop:\n%s", s.log)
+	}
+	return time.Since(began), s.cmd.ProcessState.ExitCode()
+}
+
 // run runs a command of the program against the server, and returns what it
 // printed.
 func (s *server) run(args ...string) string {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), program, append(args, "--server", "http://"+s.address)...)
+	return command(s.t, append(args, "--server", "http://"+s.address)...)
+}
+
+// command runs a command of the program.
+func command(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		s.t.Fatalf("parley %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+		t.Fatalf("parley %s: %v\n%s", strings.Join(args, " "), err, &stderr)
 	}
 	return strings.TrimSpace(string(out))
 }
