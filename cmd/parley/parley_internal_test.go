@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 //	ready                 wait until the server at $PARLEY_URL is ready
 //	count METRIC N        wait until a metric of that server is N
 //	get PATH STATUS       that server answers PATH with STATUS
+//	capture NAME N        $NAME is the word N of what was printed last
+//	reject, certified     see there
 func TestCommand(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -45,6 +47,7 @@ func TestCommand(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "ready": ready, "count": count, "get": get,
+			"reject": reject, "certified": certified, "capture": capture,
 		},
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"time"
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/internal/account"
@@ -71,7 +72,7 @@ func exportCursors(ctx context.Context, b *broker.Broker, user string, w io.Writ
 }
 
 func exportInbox(ctx context.Context, b *broker.Broker, user string, w io.Writer) error {
-	q := backend.Query{Topic: parley.InboxTopic(user)}
+	q := backend.Query{Topic: parley.InboxTopic(user), Now: time.Unix(0, 0)} // what has expired is stored still
 	for {
 		page, err := b.History(ctx, owns(user), q)
 		if err != nil {
