@@ -11,6 +11,8 @@ import (
 
 	"github.com/parley-im/parley"
 	"github.com/parley-im/parley/client"
+	"github.com/parley-im/parley/internal/account"
+	"github.com/parley-im/parley/internal/wire"
 	"github.com/parley-im/parley/server"
 	"github.com/parley-im/parley/server/servertest"
 )
@@ -175,4 +177,62 @@ func grepped(text, word string) string {
 		}
 	}
 	return strings.Join(lines, "")
+}
+
+// TestRateOfADevice (S11): what one device of a user has used up, by whichever
+// protocol, the user's other device still has; and reconnecting brings nothing back.
+func TestRateOfADevice(t *testing.T) {
+	t.Parallel()
+	rate, err := server.ParseRateLimit("send/device=2/h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := servertest.Start(t, func(c *server.Config) {
+		c.Access.Required = true
+		c.Access.Grants = append(c.Access.Grants, account.Grant{Operations: account.Send, Pattern: "/$inbox/*"})
+		c.Access.Rates = []server.RateLimit{rate}
+	})
+	token := func(device string) string {
+		return member(t, request(t, "POST", s.URL+"/v1/users/ann/tokens", withBody("application/json", `{"device":"`+device+`"}`)).body, "token")
+	}
+	bearer := map[string]string{"phone": token("phone"), "laptop": token("laptop")}
+	byHTTP := func(device string) string {
+		t.Helper()
+		got := request(t, "POST", s.URL+"/v1/send", func(r *http.Request) {
+			withBody("application/json", `{"to":"bob","text":"hi"}`)(r)
+			r.Header.Set("Authorization", "Bearer "+bearer[device])
+		})
+		if got.status == http.StatusTooManyRequests && got.header.Get("Retry-After") != "1800" {
+			t.Errorf("%s is to come again after %q", device, got.header.Get("Retry-After"))
+		}
+		return got.body
+	}
+	native := func(device string) string {
+		t.Helper()
+		c, err := wire.Dial(t.Context(), s.RPC, http.Header{"Authorization": {"Bearer " + bearer[device]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close(wire.CloseNormal, "") }()
+		return say(t, c, true, `{"jsonrpc":"2.0","id":1,"method":"msg.send","params":{"to":"bob","text":"hi"}}`)[0]
+	}
+	for i, tt := range []struct {
+		device string
+		send   func(device string) string
+		full   bool
+	}{
+		{"phone", native, false},
+		{"phone", byHTTP, false},
+		{"phone", byHTTP, true},
+		{"phone", native, true},
+		{"laptop", byHTTP, false},
+		{"laptop", native, false},
+		{"laptop", native, true},
+		{"laptop", byHTTP, true},
+	} {
+		got := tt.send(tt.device)
+		if full := strings.Contains(got, "rate_limited") && strings.Contains(got, "messages sent by this device"); full != tt.full || !full && !strings.Contains(got, `"seq":`) {
+			t.Errorf("send %d, of %s, is answered %s", i+1, tt.device, got)
+		}
+	}
 }
