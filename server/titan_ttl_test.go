@@ -26,6 +26,9 @@ func TestTitanTTL(t *testing.T) {
 	send(one, "seen in time", "1.5")
 	two.delivery("seen in time") // and not acknowledged
 	_ = two.Close(wire.CloseNormal, "")
+	eventually(t, "the server has noticed that it left", func() bool {
+		return strings.Contains(body(t, "http://"+s.TitanTest+"/debug/vars"), `"conns":1,`)
+	})
 	send(one, "never seen", "1")
 	three := dialLength(t, s.Devastator, holding(t, ca, "3"))
 	if got := say(t, three, true, `{"id":"s","method":"msg.send","params":{"to":"2","message":"by Devastator","ttl":1}}`); got[0] != `{"id":"s","result":"ACK"}` {
