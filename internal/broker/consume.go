@@ -159,7 +159,7 @@ func (u *Subscription) readOn(ctx context.Context, p passage) (reading, error) {
 	}
 	r := reading{through: max(page.Next, p.after, page.Floor), floor: page.Floor}
 	now := c.broker.cfg.Clock.Past()
-	r.messages = slices.DeleteFunc(page.Messages, func(m *parley.Message) bool { return c.unwanted(m) || r.misses(m, now) })
+	r.messages = slices.DeleteFunc(page.Messages, func(m *parley.Message) bool { return p.skips(m) || c.unwanted(m) || r.misses(m, now) })
 	return r, nil
 }
 
@@ -190,7 +190,9 @@ func (c *consumer) part(b *Batch, p passage) reading {
 		p.room = min(p.room, bite, (len(all)+p.share-1)/p.share)
 	}
 	now, params := c.broker.cfg.Clock.Past(), c.params()
-	foreign := func(m *parley.Message) bool { return c.unwanted(m) || b.conditional && !m.Matches(params) }
+	foreign := func(m *parley.Message) bool {
+		return p.skips(m) || c.unwanted(m) || b.conditional && !m.Matches(params)
+	}
 	if !slices.ContainsFunc(all, func(m *parley.Message) bool { return foreign(m) || b.conditional && m.Expired(now) }) {
 		all = all[:min(len(all), p.room)]
 		return reading{messages: slices.Clip(all), through: all[len(all)-1].Seq}

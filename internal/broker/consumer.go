@@ -84,6 +84,7 @@ type consumer struct {
 	stale   bool   // it should be written when the last member leaves
 	over    error  // why it is given up: nothing of it is delivered or saved any more
 	dying   []death
+	burials              // what of it became dead letters
 	asked   []parley.Seq // acknowledged letters whose senders are due receipts
 	owes    bool         // the record names such letters
 	waiters []waiter
@@ -180,13 +181,14 @@ type passage struct {
 	room  int
 	share int // how many members there are to share it
 	epoch int
+	ahead []parley.Seq // not to be delivered, in order
 }
 
 func (c *consumer) beginLocked(m *member) (p passage, ring []*member, ok bool) {
 	if m.gone || c.paused || c.over != nil {
 		return passage{}, nil, false
 	}
-	p = passage{after: c.cursor, room: c.roomLocked(m), share: len(c.members), epoch: c.epoch}
+	p = passage{after: c.cursor, room: c.roomLocked(m), share: len(c.members), epoch: c.epoch, ahead: c.ahead}
 	if c.mode == broadcast {
 		if p.after, p.share = m.cursor, 1; m.cursor < c.cursor {
 			p.room = max(p.room, batchMessages) // others have it in flight already
@@ -280,6 +282,7 @@ func (c *consumer) commit(m *member, p passage, r reading) (messages []*parley.M
 		c.stale = true // what was skipped needs not be looked at again
 	}
 	ring := c.finishLocked(m, fresh > 0)
+	c.passed(c.cursor)
 	missed := 0 // by the consumer: what another member has looked at is counted already
 	for _, seq := range r.missed {
 		if before < seq && seq <= c.cursor {

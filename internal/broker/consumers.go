@@ -94,7 +94,7 @@ func (b *Broker) open(ctx context.Context, id ConsumerID) (*consumer, error) {
 	}
 	record, err := b.cfg.KV.Get(ctx, id.key())
 	if err == nil {
-		err = c.load(record)
+		err = c.load(ctx, record)
 	}
 	if err != nil && !errors.Is(err, parley.ErrNotFound) {
 		b.release(c)
@@ -331,7 +331,15 @@ func (c *consumer) create(ctx context.Context, u *Subscription, m *member) error
 	if err := c.broker.admitConsumer(ctx, c.id.Owner); err != nil {
 		return err
 	}
+	// Who had the name before has nothing to do with it.
+	_, known, err := c.broker.log.Bounds(ctx, deadTopic(c.id.Owner).Stream())
+	if err != nil {
+		return err
+	}
 	c.reset(cursor, c.broker.cfg.Clock.Now())
+	c.mu.Lock()
+	c.known = known
+	c.mu.Unlock()
 	m.created = true
 	if c.broker.cfg.KV == nil {
 		return nil
@@ -345,8 +353,7 @@ func (c *consumer) create(ctx context.Context, u *Subscription, m *member) error
 		return nil
 	}
 	// It stands from the moment that it is told.
-	err := c.sync(ctx)
-	if err != nil {
+	if err = c.sync(ctx); err != nil {
 		c.mu.Lock()
 		c.active, c.changed, c.stale = time.Time{}, false, false
 		c.mu.Unlock()
@@ -390,7 +397,7 @@ func (c *consumer) reset(cursor parley.Seq, active time.Time) {
 		}
 	}
 	c.pending.tidy()
-	c.dying, c.reading = nil, nil
+	c.dying, c.reading, c.ahead = nil, nil, nil
 	c.cursor = cursor
 	for _, m := range c.members {
 		m.cursor, m.again = cursor, nil

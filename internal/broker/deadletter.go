@@ -76,9 +76,10 @@ func (c *consumer) dieLocked(f *flight, reason string) {
 	c.broker.tender.save(c)
 }
 
-// bury stores dead letters, and returns the seqs of those that are stored.
-func (b *Broker) bury(ctx context.Context, c *consumer, dying []death) (buried map[parley.Seq]bool, err error) {
-	buried = map[parley.Seq]bool{}
+// bury stores dead letters, and returns the seqs of those that are stored, with
+// the seqs of the dead letters as far as they are known.
+func (b *Broker) bury(ctx context.Context, c *consumer, dying []death) (buried map[parley.Seq]parley.Seq, err error) {
+	buried = map[parley.Seq]parley.Seq{}
 	for len(dying) > 0 && err == nil {
 		n := min(len(dying), againMessages)
 		err = b.burySome(ctx, c, dying[:n], buried)
@@ -87,7 +88,7 @@ func (b *Broker) bury(ctx context.Context, c *consumer, dying []death) (buried m
 	return buried, err
 }
 
-func (b *Broker) burySome(ctx context.Context, c *consumer, dying []death, buried map[parley.Seq]bool) error {
+func (b *Broker) burySome(ctx context.Context, c *consumer, dying []death, buried map[parley.Seq]parley.Seq) error {
 	due := make([]again, 0, len(dying))
 	reasons := map[parley.Seq]string{}
 	c.mu.Lock()
@@ -125,7 +126,7 @@ func (b *Broker) burySome(ctx context.Context, c *consumer, dying []death, burie
 			if err := p.Messages[i].Result.Err; err != nil && !errors.Is(err, parley.ErrConflict) {
 				return err
 			}
-			buried[m.Seq] = true
+			buried[m.Seq] = p.Messages[i].Result.Seq
 		}
 		c.lost(f.lost)
 	}
@@ -133,13 +134,17 @@ func (b *Broker) burySome(ctx context.Context, c *consumer, dying []death, burie
 }
 
 // buriedLocked takes out what was buried; what was not is tried again.
-func (c *consumer) buriedLocked(dying []death, buried map[parley.Seq]bool, failure error) []*member {
+func (c *consumer) buriedLocked(dying []death, buried map[parley.Seq]parley.Seq, failure error) []*member {
 	n := 0
 	for _, d := range dying {
 		f := c.pending.find(d.seq)
+		at, is := buried[d.seq]
+		if is && len(c.ahead) == 0 {
+			c.known = max(c.known, at)
+		}
 		switch {
 		case f == nil || f.state != perishing:
-		case buried[d.seq]:
+		case is:
 			c.pending.remove(f)
 			c.changed = true
 			n++

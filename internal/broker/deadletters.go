@@ -61,49 +61,6 @@ func (b *Broker) deadLetter(ctx context.Context, owner string, seq parley.Seq) (
 	return readEnvelope(page.Messages[0])
 }
 
-// ReplayDeadLetter has a dead letter delivered again by its consumer, as if it
-// had never failed, and removes it. The error wraps parley.ErrNotFound when the
-// letter, its consumer or the message itself is gone.
-func (b *Broker) ReplayDeadLetter(ctx context.Context, owner string, seq parley.Seq) error {
-	letter, err := b.deadLetter(ctx, owner, seq)
-	if err != nil {
-		return err
-	}
-	if err := b.with(ctx, letter.Consumer, func(c *consumer) error { return c.revive(ctx, letter) }); err != nil {
-		return err
-	}
-	return b.RemoveDeadLetters(ctx, owner, SeqRange{seq, seq})
-}
-
-// revive makes the message of a dead letter pending again, durably.
-func (c *consumer) revive(ctx context.Context, l DeadLetter) error {
-	f, err := c.fetch(ctx, []again{{seq: l.Message.Seq}})
-	if err != nil {
-		return err
-	}
-	if len(f.messages) == 0 {
-		return fmt.Errorf("the message of dead letter %d is no longer stored: %w", l.Seq, parley.ErrNotFound)
-	}
-	c.mu.Lock()
-	switch i := c.pending.from(l.Message.Seq); {
-	case l.Message.Seq > c.cursor || c.pending.find(l.Message.Seq) != nil:
-		// It will be delivered anyway.
-	case c.pending.live >= c.broker.cfg.Limits.InFlight:
-		c.mu.Unlock()
-		return fmt.Errorf("too much is to be delivered already, try again: %w", parley.ErrUnavailable)
-	default:
-		c.pending.insert(i, flight{seq: l.Message.Seq, state: waiting, deliveries: l.Attempts, asks: asks(f.messages[0])})
-		c.broker.stats.consumers.resumed.Add(1)
-		if c.mode == broadcast && len(c.members) > 0 {
-			c.broker.tender.arm(c, c.broker.elapsed())
-		}
-	}
-	ring := slices.Clone(c.members)
-	c.mu.Unlock()
-	ringMembers(ring)
-	return c.sync(ctx)
-}
-
 // removedKeys is the prefix of the records of removed dead letters; the owner's
 // name follows. A log drops only what is oldest, so what was removed before that
 // is remembered: never more than there are dead letters.
@@ -134,6 +91,15 @@ func (b *Broker) removedLetters(ctx context.Context, owner string) (removedRecor
 
 // RemoveDeadLetters removes an owner's dead letters with these seqs.
 func (b *Broker) RemoveDeadLetters(ctx context.Context, owner string, ranges ...SeqRange) error {
+	for _, r := range ranges {
+		if err := b.flushAll(ctx, owner, r); err != nil {
+			return err
+		}
+	}
+	return b.removeDeadLetters(ctx, owner, ranges...)
+}
+
+func (b *Broker) removeDeadLetters(ctx context.Context, owner string, ranges ...SeqRange) error {
 	for tries := 0; ; tries++ {
 		err := b.removeLetters(ctx, owner, ranges)
 		if !errors.Is(err, parley.ErrConflict) || tries == 10 {

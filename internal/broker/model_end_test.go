@@ -70,7 +70,11 @@ func (w *world) checkDead(owner string) {
 	}
 	there := map[string]bool{}
 	for _, l := range letters {
-		there[fmt.Sprint(l.Consumer.Name, " ", l.Message.Seq)] = true
+		key := fmt.Sprint(l.Consumer.Name, " ", l.Message.Seq)
+		if there[key] {
+			w.t.Errorf("%s is a dead letter twice", key)
+		}
+		there[key] = true
 	}
 	for _, h := range w.holders {
 		name := h.name

@@ -422,7 +422,7 @@ func (w *world) ack(s *seat) {
 	switch w.rnd.IntN(12) {
 	case 0, 1:
 		a.Nak, a.Delay = true, time.Duration(w.rnd.IntN(500))*time.Millisecond
-	case 2:
+	case 2, 3:
 		a.Dead, a.Reason = true, "the model says so"
 		seqs = seqs[:1]
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -33,14 +34,18 @@ func parseConsumerKey(key string) (ConsumerID, error) {
 // A record is a version, and then as varints: flags, the cursor, when it was last
 // used in seconds, the number of pending messages, and for each the distance of
 // its seq to the one before, how often it was delivered, doubled, with a 1 if
-// its sender wants a receipt, and how often that failed. If a flag says so, the
-// acknowledged letters whose senders are still due a receipt follow: how many,
-// and the distance of each to the one before. So it is bounded by what may be in
-// flight and by maxOwed.
+// its sender wants a receipt, and how often that failed. If flags say so, these
+// follow: the acknowledged letters whose senders are still due a receipt, as how
+// many, and the distance of each to the one before; up to which dead letter the
+// record knows what became of them; and in the form of the letters the dead
+// letters that are being replayed. So it is bounded by what may be in flight, by
+// maxOwed and by maxReplays.
 const (
 	consumerVersion = 1
 	consumerPaused  = 1 // the flags
 	consumerOwes    = 2
+	consumerBuries  = 4
+	consumerReplays = 8
 )
 
 // recordLocked is what to keep of c. A device's record outlives its cursor, so
@@ -53,6 +58,12 @@ func (c *consumer) recordLocked() backend.Record {
 	}
 	if len(c.asked) > 0 {
 		flags |= consumerOwes
+	}
+	if c.known != 0 {
+		flags |= consumerBuries
+	}
+	if len(c.replayed) > 0 {
+		flags |= consumerReplays
 	}
 	v = append(v, consumerVersion)
 	v = binary.AppendUvarint(v, flags)
@@ -74,16 +85,12 @@ func (c *consumer) recordLocked() backend.Record {
 		v = binary.AppendUvarint(v, uint64(f.failures))
 		last = f.seq
 	}
-	if len(c.asked) > 0 {
-		slices.Sort(c.asked)
-		c.asked = slices.Compact(c.asked)
-		v = binary.AppendUvarint(v, uint64(len(c.asked)))
-		last = 0
-		for _, seq := range c.asked {
-			v = binary.AppendUvarint(v, uint64(seq-last))
-			last = seq
-		}
+	c.asked = ascending(c.asked)
+	v = appendSeqs(v, c.asked)
+	if c.known != 0 {
+		v = binary.AppendUvarint(v, uint64(c.known))
 	}
+	v = appendSeqs(v, c.replayed)
 	r := backend.Record{Key: c.id.key(), Value: v, Rev: c.rev}
 	if c.mode != turns {
 		r.Expires = c.active.Add(4 * cursorLife)
@@ -91,12 +98,37 @@ func (c *consumer) recordLocked() backend.Record {
 	return r
 }
 
-// load takes over a record.
-func (c *consumer) load(r backend.Record) error {
+func ascending(seqs []parley.Seq) []parley.Seq {
+	slices.Sort(seqs)
+	return slices.Compact(seqs)
+}
+
+// appendSeqs appends a list of seqs in ascending order, unless it is empty.
+func appendSeqs(v []byte, seqs []parley.Seq) []byte {
+	if len(seqs) == 0 {
+		return v
+	}
+	v = binary.AppendUvarint(v, uint64(len(seqs)))
+	last := parley.Seq(0)
+	for _, seq := range seqs {
+		v = binary.AppendUvarint(v, uint64(seq-last))
+		last = seq
+	}
+	return v
+}
+
+// load takes over a record. Nobody else uses c yet.
+func (c *consumer) load(ctx context.Context, r backend.Record) error {
+	c.mu.Lock()
+	err := c.decode(r.Value)
+	c.mu.Unlock()
+	if err == nil {
+		err = c.exhume(ctx)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.decode(r.Value); err != nil {
-		c.pending, c.asked = pending{}, nil
+	if err != nil {
+		c.pending, c.asked, c.burials, c.cursor, c.active = pending{}, nil, burials{}, 0, time.Time{}
 		return fmt.Errorf("record %q: %w", r.Key, err)
 	}
 	c.rev, c.owes = r.Rev, len(c.asked) > 0
@@ -131,28 +163,19 @@ func (c *consumer) decode(v []byte) error {
 		c.pending.add(flight{seq: last, state: waiting, deliveries: int(deliveries >> 1 & (1<<31 - 1)), asks: deliveries&1 != 0, failures: int(failures & (1<<31 - 1))})
 	}
 	if flags&consumerOwes != 0 {
-		c.decodeOwed(&d)
+		c.asked = d.seqs()
+	}
+	if flags&consumerBuries != 0 {
+		c.known = parley.Seq(d.next())
+		d.ok = d.ok && c.known != 0 && c.known <= parley.MaxSeq
+	}
+	if flags&consumerReplays != 0 {
+		c.replayed = d.seqs()
 	}
 	if !d.ok || len(d.rest) > 0 {
 		return fmt.Errorf("it is damaged: %w", parley.ErrUnavailable)
 	}
 	return nil
-}
-
-// decodeOwed reads the letters whose senders are due a receipt.
-func (c *consumer) decodeOwed(d *varints) {
-	n, last := d.next(), parley.Seq(0)
-	if n == 0 || n > uint64(len(d.rest)) {
-		d.ok = false
-	}
-	for ; n > 0 && d.ok; n-- {
-		step := d.next()
-		if last += parley.Seq(step); step == 0 || last > parley.MaxSeq { // beyond the cursor, too, after a seek
-			d.ok = false
-			return
-		}
-		c.asked = append(c.asked, last)
-	}
 }
 
 // varints reads one after the other.
@@ -169,4 +192,21 @@ func (d *varints) next() uint64 {
 	}
 	d.rest = d.rest[n:]
 	return x
+}
+
+// seqs reads what appendSeqs has written.
+func (d *varints) seqs() (seqs []parley.Seq) {
+	n, last := d.next(), parley.Seq(0)
+	if n == 0 || n > uint64(len(d.rest)) {
+		d.ok = false
+	}
+	for ; n > 0 && d.ok; n-- {
+		step := d.next()
+		if last += parley.Seq(step); step == 0 || parley.Seq(step) > parley.MaxSeq || last > parley.MaxSeq { // for letters beyond the cursor, too, after a seek
+			d.ok = false
+			return nil
+		}
+		seqs = append(seqs, last)
+	}
+	return seqs
 }

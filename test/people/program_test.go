@@ -6,7 +6,8 @@ import "testing"
 func TestProgram(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(t *testing.T){
-		"Stop": stopWithLetters,
+		"Stop":        stopWithLetters,
+		"DeadLetters": deadLetters,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,243 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+)
+
+// A message is pending or a dead letter, and never both or neither, although the
+// log and the record of a consumer are written one after the other: the dead
+// letter first when a message dies, and the record first when it is replayed. What
+// a crash leaves in between is a dead letter; the record tells where to look for
+// it.
+
+// burials are what a consumer knows of its dead letters. It is guarded by
+// consumer.mu.
+type burials struct {
+	known    parley.Seq   // up to which dead letter they are not pending; of the record
+	replayed []parley.Seq // dead letters that are made pending and are not removed yet; in order
+	ahead    []parley.Seq // messages beyond the cursor that are dead letters; in order, and not changed in place
+}
+
+// maxReplays bounds the dead letters of a consumer that are replayed at once.
+const maxReplays = 1000
+
+// passed forgets what lies at or below the cursor.
+func (b *burials) passed(cursor parley.Seq) {
+	i, is := slices.BinarySearch(b.ahead, cursor)
+	if is {
+		i++
+	}
+	b.ahead = b.ahead[i:]
+}
+
+// skips reports whether m is a dead letter although the cursor has not come to it.
+func (p *passage) skips(m *parley.Message) bool {
+	_, is := slices.BinarySearch(p.ahead, m.Seq)
+	return is
+}
+
+// exhume takes from what was just loaded what is a dead letter. Nobody else uses c
+// yet.
+func (c *consumer) exhume(ctx context.Context) error {
+	c.mu.Lock()
+	replayed, known := c.replayed, c.known
+	c.mu.Unlock()
+	var dead []parley.Seq
+	for _, seq := range replayed {
+		letter, err := c.broker.deadLetter(ctx, c.id.Owner, seq)
+		switch {
+		case err == nil:
+			dead = append(dead, letter.Message.Seq)
+		case !errors.Is(err, parley.ErrNotFound):
+			return err
+		}
+	}
+	through := known
+	for page := (backend.Page{More: true}); page.More; through = max(through, page.Next) {
+		var err error
+		page, err = c.broker.log.Read(ctx, backend.Query{Stream: deadTopic(c.id.Owner).Stream(), After: through, MaxBytes: batchBytes})
+		if err != nil {
+			return err
+		}
+		for _, m := range page.Messages {
+			if seq, is, err := c.own(m); err != nil {
+				return err
+			} else if is {
+				dead = append(dead, seq)
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replayed = nil
+	for _, seq := range ascending(dead) {
+		if f := c.pending.find(seq); f != nil {
+			c.pending.remove(f)
+			c.changedLocked()
+		} else if seq > c.cursor {
+			c.ahead = append(c.ahead, seq)
+		}
+	}
+	c.pending.tidy()
+	if len(c.ahead) == 0 {
+		c.known = through
+	}
+	return nil
+}
+
+// own reports whether the dead letter m is one of c's that may be pending, and of
+// which message.
+func (c *consumer) own(m *parley.Message) (seq parley.Seq, is bool, err error) {
+	n, err := strconv.ParseUint(m.ID, 10, 64)
+	if err != nil {
+		return 0, false, nil //nolint:nilerr // of no message of ours
+	}
+	seq = parley.Seq(n)
+	c.mu.Lock()
+	maybe := seq > c.cursor || c.pending.find(seq) != nil
+	c.mu.Unlock()
+	if !maybe {
+		return 0, false, nil
+	}
+	letter, err := readEnvelope(m)
+	return seq, err == nil && letter.Consumer == c.id, err
+}
+
+// flush makes durable what becomes of messages that are dead letters already.
+func (c *consumer) flush(ctx context.Context) error {
+	c.mu.Lock()
+	clean := !c.changed && !c.saving && !c.queued && len(c.dying) == 0
+	c.mu.Unlock()
+	if clean {
+		return nil
+	}
+	return c.sync(ctx)
+}
+
+// flushAll flushes the consumers of an owner's dead letters, so that none of these
+// is pending any more.
+func (b *Broker) flushAll(ctx context.Context, owner string, r SeqRange) error {
+	seen := map[ConsumerID]bool{}
+	q := backend.Query{Stream: deadTopic(owner).Stream(), After: max(r.First, 1) - 1, Before: r.Last + 1, MaxBytes: batchBytes}
+	for {
+		page, err := b.log.Read(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, m := range page.Messages {
+			letter, err := readEnvelope(m)
+			if err != nil {
+				return err
+			}
+			if seen[letter.Consumer] {
+				continue
+			}
+			seen[letter.Consumer] = true
+			if err := b.with(ctx, letter.Consumer, func(c *consumer) error { return c.flush(ctx) }); err != nil && !errors.Is(err, parley.ErrNotFound) {
+				return err
+			}
+		}
+		if q.After = page.Next; !page.More {
+			return nil
+		}
+	}
+}
+
+// ReplayDeadLetter has a dead letter delivered again by its consumer, as if it
+// had never failed, and removes it. The error wraps parley.ErrNotFound when the
+// letter, its consumer or the message itself is gone.
+func (b *Broker) ReplayDeadLetter(ctx context.Context, owner string, seq parley.Seq) error {
+	letter, err := b.deadLetter(ctx, owner, seq)
+	if err != nil {
+		return err
+	}
+	return b.with(ctx, letter.Consumer, func(c *consumer) error {
+		c.loading.Lock() // one at a time
+		defer c.loading.Unlock()
+		if err := c.flush(ctx); err != nil {
+			return err
+		}
+		letter, err := b.deadLetter(ctx, owner, seq)
+		if err != nil {
+			return err // somebody was faster
+		}
+		ctx := context.WithoutCancel(ctx) // it is done whole
+		err = c.revive(ctx, letter)
+		if err == nil {
+			err = b.removeDeadLetters(ctx, owner, SeqRange{seq, seq})
+		}
+		c.revived(letter, err == nil)
+		return err
+	})
+}
+
+// untilRemoved is for how long a message that is replayed waits for its dead letter
+// to be removed, unless that comes to an end before.
+const untilRemoved = time.Hour
+
+// revive makes the message of a dead letter pending again, durably; it is not
+// delivered before revived says that the dead letter is no more.
+func (c *consumer) revive(ctx context.Context, l DeadLetter) error {
+	f, err := c.fetch(ctx, []again{{seq: l.Message.Seq}})
+	if err != nil {
+		return err
+	}
+	if len(f.messages) == 0 {
+		return fmt.Errorf("the message of dead letter %d is no longer stored: %w", l.Seq, parley.ErrNotFound)
+	}
+	c.mu.Lock()
+	i := c.pending.from(l.Message.Seq)
+	switch {
+	case l.Message.Seq > c.cursor || c.pending.find(l.Message.Seq) != nil:
+		c.mu.Unlock()
+		return nil // it will be delivered anyway
+	case c.pending.live >= c.broker.cfg.Limits.InFlight || len(c.replayed) >= maxReplays:
+		c.mu.Unlock()
+		return fmt.Errorf("too much is to be delivered already, try again: %w", parley.ErrUnavailable)
+	}
+	c.pending.insert(i, flight{
+		seq: l.Message.Seq, state: waiting, deliveries: l.Attempts, asks: asks(f.messages[0]), due: c.broker.elapsed() + untilRemoved,
+	})
+	c.broker.stats.consumers.resumed.Add(1)
+	c.replayed = ascending(append(c.replayed, l.Seq))
+	c.mu.Unlock()
+	return c.sync(ctx)
+}
+
+// revived has the message of a dead letter delivered again, which was removed; or
+// not, for it was not.
+func (c *consumer) revived(l DeadLetter, removed bool) {
+	c.mu.Lock()
+	i := slices.Index(c.replayed, l.Seq)
+	if i >= 0 {
+		c.replayed = slices.Delete(c.replayed, i, i+1)
+		c.changedLocked()
+	}
+	f := c.pending.find(l.Message.Seq)
+	if !removed {
+		if i >= 0 && f != nil {
+			c.pending.remove(f)
+			c.broker.stats.consumers.dropped.Add(1)
+		}
+		c.mu.Unlock()
+		return
+	}
+	c.ahead = slices.DeleteFunc(slices.Clone(c.ahead), func(seq parley.Seq) bool { return seq == l.Message.Seq })
+	if f != nil && f.state == waiting {
+		f.due = 0
+		if c.mode == broadcast && len(c.members) > 0 {
+			c.broker.tender.arm(c, c.broker.elapsed())
+		}
+	}
+	ring := slices.Clone(c.members)
+	c.mu.Unlock()
+	ringMembers(ring)
+}
