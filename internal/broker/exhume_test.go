@@ -1,0 +1,148 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/parley-im/parley"
+	"github.com/parley-im/parley/internal/backend"
+	"github.com/parley-im/parley/internal/backend/pebble"
+	"github.com/parley-im/parley/internal/broker"
+)
+
+// deafKV does not write records whose key begins so, as if the power had failed
+// just before.
+type deafKV struct {
+	*pebble.DB
+
+	prefix string
+}
+
+func (kv *deafKV) Put(ctx context.Context, r backend.Record) (uint64, error) {
+	if kv.prefix != "" && strings.HasPrefix(r.Key, kv.prefix) {
+		return 0, fmt.Errorf("no power: %w", parley.ErrUnavailable)
+	}
+	return kv.DB.Put(ctx, r)
+}
+
+// TestDeadOrPending: wherever the power fails between the two things that are
+// written when a message dies, or a dead letter is replayed, it is a dead letter
+// afterwards, once, and not delivered; and then it can be replayed.
+func TestDeadOrPending(t *testing.T) {
+	for name, test := range map[string]struct {
+		saved bool // that the messages were delivered was saved before they die
+		fails string
+		do    func(t *testing.T, b *broker.Broker, c *client, u *broker.Subscription, seq parley.Seq)
+	}{
+		"it dies":                          {true, "consumer/", refuse},
+		"it dies soon after it was stored": {false, "consumer/", refuse},
+		"it is replayed": {true, "dead/", func(t *testing.T, b *broker.Broker, c *client, u *broker.Subscription, seq parley.Seq) {
+			refuse(t, b, c, u, seq)
+			letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
+			if err != nil || len(letters) != 2 {
+				t.Fatalf("%d dead letters, %v", len(letters), err)
+			}
+			if err := b.ReplayDeadLetter(t.Context(), "ann", letters[1].Seq); !errors.Is(err, parley.ErrUnavailable) {
+				t.Errorf("the replay: %v", err)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				db := openLog(t)
+				kv := &deafKV{DB: db}
+				b := start(t, db, broker.Config{KV: kv})
+				c := device(t, b, "ann", "phone")
+				u := c.inbox(broker.Delivery{})
+				first := send(t, b, "ann", "the first, which stays")
+				c.deliveries(1)
+				refuse(t, b, c, u, first)
+				send(t, b, "ann", "a")
+				b2 := send(t, b, "ann", "b")
+				send(t, b, "ann", "c")
+				_, seqs, _ := c.deliveries(3)
+				if test.saved {
+					c.ack(u, seqs[0]) // which saves all
+				}
+				kv.prefix = test.fails
+				test.do(t, b, c, u, b2)
+
+				again := start(t, db, broker.Config{KV: db}) // what the other one has in memory is lost
+				want := []string{"c"}
+				if !test.saved {
+					want = []string{"a", "c"}
+				}
+				c = device(t, again, "ann", "phone")
+				u = c.inbox(broker.Delivery{})
+				if texts, _, _ := c.deliveries(len(want)); !slices.Equal(texts, want) {
+					t.Errorf("got %v, want %v", texts, want)
+				}
+				time.Sleep(time.Second)
+				c.quiet()
+				letters, _, err := again.DeadLetters(t.Context(), "ann", 0, 10)
+				if err != nil || len(letters) != 2 || letters[1].Message.Seq != b2 {
+					t.Fatalf("the dead letters are %+v, %v", letters, err)
+				}
+				if err := again.ReplayDeadLetter(t.Context(), "ann", letters[1].Seq); err != nil {
+					t.Fatal(err)
+				}
+				texts, seqs, _ := c.deliveries(1)
+				if texts[0] != "b" {
+					t.Errorf("replayed: %v", texts)
+				}
+				c.ack(u, seqs[0])
+				if letters, _, err = again.DeadLetters(t.Context(), "ann", 0, 10); err != nil || len(letters) != 1 {
+					t.Errorf("then the dead letters are %+v, %v", letters, err)
+				}
+				kv.prefix = "consumer/" // the first broker must not say anything more
+			})
+		})
+	}
+}
+
+// refuse makes a message a dead letter, as far as that goes.
+func refuse(t *testing.T, _ *broker.Broker, c *client, u *broker.Subscription, seq parley.Seq) {
+	t.Helper()
+	c.Acknowledge(&broker.Ack{Ref: "dead", Sub: u.ID, Ranges: []broker.SeqRange{{First: seq, Last: seq}}, Dead: true})
+	for {
+		switch e := c.next().(type) {
+		case *broker.Acked, *broker.Failed:
+			return
+		case *broker.ReplayStart, *broker.ReplayEnd, *broker.Live, *broker.ReadMarker:
+		default:
+			t.Fatalf("got %#v", e)
+		}
+	}
+}
+
+// TestDeadOfAnother: a device that begins anew gets what an earlier one of its
+// name has refused, and also after a restart.
+func TestDeadOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openLog(t)
+		b := start(t, db, broker.Config{KV: db})
+		c := device(t, b, "ann", "phone")
+		u := c.inbox(broker.Delivery{})
+		refuse(t, b, c, u, func() parley.Seq { seq := send(t, b, "ann", "a"); c.deliveries(1); return seq }())
+		c.Close()
+		if err := b.EraseDevice(t.Context(), "ann", "phone"); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			c = device(t, b, "ann", "phone")
+			c.inbox(broker.Delivery{})
+			if texts, _, _ := c.deliveries(1); texts[0] != "a" {
+				t.Errorf("got %v", texts)
+			}
+			c.Close()
+			time.Sleep(time.Second) // it is saved
+			b = start(t, db, broker.Config{KV: db})
+		}
+	})
+}
