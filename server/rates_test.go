@@ -192,10 +192,7 @@ func TestRateOfADevice(t *testing.T) {
 		c.Access.Grants = append(c.Access.Grants, account.Grant{Operations: account.Send, Pattern: "/$inbox/*"})
 		c.Access.Rates = []server.RateLimit{rate}
 	})
-	token := func(device string) string {
-		return member(t, request(t, "POST", s.URL+"/v1/users/ann/tokens", withBody("application/json", `{"device":"`+device+`"}`)).body, "token")
-	}
-	bearer := map[string]string{"phone": token("phone"), "laptop": token("laptop")}
+	bearer := map[string]string{"phone": tokenFor(t, s, "ann", "phone"), "laptop": tokenFor(t, s, "ann", "laptop")}
 	byHTTP := func(device string) string {
 		t.Helper()
 		got := request(t, "POST", s.URL+"/v1/send", func(r *http.Request) {

@@ -73,7 +73,7 @@ func (c *Codec) Decode(dst []protocol.Request, f wire.Frame) ([]protocol.Request
 		case err == nil:
 			dst = append(dst, r)
 		case call.ID != "": // a faulty notification gets no answer
-			dst = append(dst, &protocol.Bad{Ref: call.ID, Err: err, Publish: call.Method == "publish"})
+			dst = append(dst, &protocol.Bad{Ref: call.ID, Err: err, Publish: call.Method == "publish" || call.Method == "msg.send"})
 		}
 	}
 	return dst, nil

@@ -162,7 +162,8 @@ type letter struct {
 func (c *Codec) send(dst []protocol.Request, m *jsonrpc.Message, r ref) []protocol.Request {
 	letters, err := c.letters(m.Params)
 	if err != nil {
-		return c.end(dst, ref{last, r.batch, m.ID}, err)
+		c.ended = true
+		return append(dst, &protocol.Bad{Ref: ref{last, r.batch, m.ID}.String(), Err: err, Publish: true})
 	}
 	if len(letters) == 0 {
 		return append(dst, ack(r))
@@ -170,7 +171,7 @@ func (c *Codec) send(dst []protocol.Request, m *jsonrpc.Message, r ref) []protoc
 	send := &protocol.Send{Send: broker.Send{Ref: r.String(), Letters: make([]broker.Letter, len(letters))}}
 	for i := range letters {
 		if err := c.fill(&send.Letters[i], &letters[i]); err != nil {
-			return append(dst, &protocol.Bad{Ref: r.String(), Err: err})
+			return append(dst, &protocol.Bad{Ref: r.String(), Err: err, Publish: true})
 		}
 	}
 	return append(dst, send)
