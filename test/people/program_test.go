@@ -8,6 +8,7 @@ func TestProgram(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T){
 		"Stop":        stopWithLetters,
 		"DeadLetters": deadLetters,
+		"Devices":     equalDevices,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
