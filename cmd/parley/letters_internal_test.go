@@ -75,4 +75,3 @@ func capture(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	ts.Setenv(args[0], words[n-1])
 }
-

@@ -29,7 +29,7 @@ func (v view) equal(w view) bool { return slices.Equal(v.entries, w.entries) && 
 // where it is read are the same on each of a user's devices and over HTTP, in
 // whatever pages they are read, whoever reads and marks; devices that are connected
 // are told when one marks; and a kill -9 changes nothing of it.
-func equalDevices(t *testing.T, binary string) {
+func equalDevices(t *testing.T) {
 	lives := 3
 	if os.Getenv("PARLEY_SOAK") == "1" {
 		lives = 50
@@ -38,7 +38,7 @@ func equalDevices(t *testing.T, binary string) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	args := []string{"--auth", "--grant", "send:/$inbox/*", "--log", "error"}
-	s := newServer(t, binary, args...)
+	s := newServer(t, args...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(lives)*patience)
 	defer cancel()
 	tokens := map[string]string{}
@@ -56,6 +56,7 @@ func equalDevices(t *testing.T, binary string) {
 		}
 		return c
 	}
+	browser := &page{s, tokens["ann browser"]}
 	var before view
 	for life := range lives {
 		phone, laptop, tablet := dial("ann phone"), dial("ann laptop"), dial("ann tablet")
@@ -74,7 +75,7 @@ func equalDevices(t *testing.T, binary string) {
 		same := func(when string) view {
 			t.Helper()
 			views := map[string]view{
-				"the phone": viewOf(ctx, t, phone, rnd), "the laptop": viewOf(ctx, t, laptop, rnd), "HTTP": viewOverHTTP(ctx, t, s, tokens["ann browser"], rnd),
+				"the phone": viewOf(ctx, t, phone, rnd), "the laptop": viewOf(ctx, t, laptop, rnd), "HTTP": browser.view(ctx, rnd),
 			}
 			for name, v := range views {
 				if !v.equal(views["the phone"]) {
@@ -99,7 +100,20 @@ func equalDevices(t *testing.T, binary string) {
 		now := same("before it is read")
 		var marker client.ReadMarker
 		for range 3 {
-			marker = mark(ctx, t, s, []*client.Client{phone, laptop}, tokens["ann browser"], now, rnd)
+			// It may lie below the marker, which then stays.
+			seq := seqOf(t, now.entries[rnd.IntN(len(now.entries))])
+			var err error
+			switch rnd.IntN(3) {
+			case 0:
+				marker, err = phone.MarkRead(ctx, seq)
+			case 1:
+				marker, err = laptop.MarkRead(ctx, seq)
+			default:
+				marker = browser.mark(ctx, seq)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 			if v := same("when it is read"); v.marker != marker || marker.Unread != unreadIn(v, marker.Seq) {
 				t.Errorf("marked up to %+v, the devices show %v, of which %d are unread", marker, v, unreadIn(v, marker.Seq))
 			}
@@ -123,19 +137,16 @@ func equalDevices(t *testing.T, binary string) {
 	t.Logf("%d entries, %d unread", len(before.entries), before.marker.Unread)
 }
 
-// mark marks the inbox as read up to one of its entries, which may lie below the
-// marker, from one of the devices or over HTTP.
-func mark(ctx context.Context, t *testing.T, s *server, devices []*client.Client, token string, v view, rnd *rand.Rand) (m client.ReadMarker) {
-	t.Helper()
-	seq := seqOf(t, v.entries[rnd.IntN(len(v.entries))])
-	if i := rnd.IntN(3); i < len(devices) {
-		m, err := devices[i].MarkRead(ctx, seq)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	ask(ctx, t, s, token, "POST /v1/inbox/read", fmt.Sprintf(`{"seq":%d}`, seq), &m)
+// page is a page in a user's browser, which uses HTTP.
+type page struct {
+	*server
+
+	token string
+}
+
+// mark marks the inbox as read.
+func (p *page) mark(ctx context.Context, seq parley.Seq) (m client.ReadMarker) {
+	p.ask(ctx, "POST /v1/inbox/read", fmt.Sprintf(`{"seq":%d}`, seq), &m)
 	return m
 }
 
@@ -193,12 +204,12 @@ func viewOf(ctx context.Context, t *testing.T, c *client.Client, rnd *rand.Rand)
 	return v
 }
 
-// viewOverHTTP is what a page in a browser shows.
-func viewOverHTTP(ctx context.Context, t *testing.T, s *server, token string, rnd *rand.Rand) (v view) {
-	t.Helper()
+// view is what the page shows.
+func (p *page) view(ctx context.Context, rnd *rand.Rand) (v view) {
+	p.t.Helper()
 	limit := 1 + rnd.IntN(9)
 	for after, more := parley.Seq(0), true; more; {
-		var page struct {
+		var part struct {
 			Messages []struct {
 				Seq      parley.Seq
 				ID, User string
@@ -208,25 +219,26 @@ func viewOverHTTP(ctx context.Context, t *testing.T, s *server, token string, rn
 			Next parley.Seq
 			More bool
 		}
-		ask(ctx, t, s, token, fmt.Sprintf("GET /v1/inbox?limit=%d&after=%d", limit, after), "", &page)
-		for _, m := range page.Messages {
+		p.ask(ctx, fmt.Sprintf("GET /v1/inbox?limit=%d&after=%d", limit, after), "", &part)
+		for _, m := range part.Messages {
 			v.entries = append(v.entries, entryOf(m.Seq, m.ID, m.User, m.Receipt, m.Text))
 		}
-		after, more = page.Next, page.More
+		after, more = part.Next, part.More
 	}
-	ask(ctx, t, s, token, "GET /v1/inbox/unread", "", &v.marker)
+	p.ask(ctx, "GET /v1/inbox/unread", "", &v.marker)
 	return v
 }
 
-// ask makes a request of a user, a method and a path, and reads the answer.
-func ask(ctx context.Context, t *testing.T, s *server, token, what, body string, answer any) {
+// ask makes a request, a method and a path, and reads the answer.
+func (p *page) ask(ctx context.Context, what, body string, answer any) {
+	t := p.t
 	t.Helper()
 	method, path, _ := strings.Cut(what, " ")
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+s.address+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+p.address+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+p.token)
 	r.Header.Set("Content-Type", "application/json")
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Do(r)
@@ -234,11 +246,11 @@ func ask(ctx context.Context, t *testing.T, s *server, token, what, body string,
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	p, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	if err == nil {
-		err = json.Unmarshal(p, answer)
+		err = json.Unmarshal(text, answer)
 	}
 	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s is answered %s %s, %v", what, resp.Status, p, err)
+		t.Fatalf("%s is answered %s %s, %v", what, resp.Status, text, err)
 	}
 }

@@ -36,8 +36,8 @@ type oldClient struct {
 }
 
 // newTitan is a client of Titan's.
-func newTitan(t *testing.T, s *server, user, to string, seed uint64) *oldClient {
-	c := newOld(t, user, to, seed)
+func newTitan(s *server, user, to string, seed uint64) *oldClient {
+	c := newOld(s.t, user, to, seed)
 	c.first = `{"id":"j","method":"auth.jwt","params":{"token":"` + s.run("token", "issue", user) + `"}}`
 	c.params = `[{"to":%q,"message":%q}]`
 	c.dial = func(ctx context.Context) (wire.Conn, error) { return wire.Dial(ctx, "ws://"+s.address, nil) }
@@ -45,7 +45,8 @@ func newTitan(t *testing.T, s *server, user, to string, seed uint64) *oldClient 
 }
 
 // newDevastator is a client of Devastator's, with a certificate of the CA in ca.
-func newDevastator(t *testing.T, s *server, ca, user, to string, seed uint64) *oldClient {
+func newDevastator(s *server, ca, user, to string, seed uint64) *oldClient {
+	t := s.t
 	t.Helper()
 	c := newOld(t, user, to, seed)
 	c.first, c.params = `{"id":"j","method":"msg.recv"}`, `{"to":%q,"message":%q}`

@@ -30,15 +30,15 @@ func TestAnnAndBob(t *testing.T) {
 	t.Logf("seed %d", seed)
 	args := []string{"--auth", "--grant", "send:/$inbox/*", "--log", "warn"}
 	s := newServer(t, args...)
-	phone := newDevice(t, s, "ann", "phone", seed)
-	laptop := newDevice(t, s, "ann", "laptop", seed+1)
+	phone := newDevice(t, s, "phone", seed)
+	laptop := newDevice(t, s, "laptop", seed+1)
 	bob, carol := s.run("token", "issue", "bob"), s.run("token", "issue", "carol")
 
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	var sent atomic.Int64
+	pen := writer{token: bob, to: []string{"ann"}, n: letters}
 	var running sync.WaitGroup
-	running.Go(func() { write(ctx, t, s, bob, []string{"ann"}, letters, &sent) })
+	running.Go(func() { pen.write(ctx, t, s) })
 	running.Go(func() { phone.read(ctx, letters) })
 	laptopCtx, leave := context.WithCancel(ctx)
 	running.Go(func() { laptop.read(laptopCtx, letters) })
@@ -47,11 +47,11 @@ func TestAnnAndBob(t *testing.T) {
 	guesser.Go(func() { guess(guessing, t, s, carol) })
 
 	for _, at := range []int64{letters / 4, letters / 2} {
-		await(ctx, t, &sent, at)
+		await(ctx, t, &pen.sent, at)
 		s.kill()
 		s.start(args...)
 	}
-	await(ctx, t, &sent, letters*3/4)
+	await(ctx, t, &pen.sent, letters*3/4)
 	s.run("token", "revoke", laptop.id)
 	laptop.expectEnd(ctx)
 	leave()
@@ -87,21 +87,28 @@ func poll(ctx context.Context, condition func() bool) bool {
 	return true
 }
 
-// write sends n letters of Bob's, one after the other, over whatever breaks.
-func write(ctx context.Context, t *testing.T, s *server, token string, to []string, n int, sent *atomic.Int64) {
-	c, err := s.dial(ctx, token, "pen")
+// writer is Bob, who sends n letters, one after the other, over whatever breaks.
+type writer struct {
+	token string
+	to    []string
+	n     int
+	sent  atomic.Int64
+}
+
+func (w *writer) write(ctx context.Context, t *testing.T, s *server) {
+	c, err := s.dial(ctx, w.token, "pen")
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer func() { _ = c.Close() }()
-	for i := range n {
-		l := client.Letter{To: to, ID: fmt.Sprintf(firstID, i), Body: fmt.Appendf(nil, "letter %d", i), Receipts: true}
+	for i := range w.n {
+		l := client.Letter{To: w.to, ID: fmt.Sprintf(firstID, i), Body: fmt.Appendf(nil, "letter %d", i), Receipts: true}
 		if _, err := c.Send(ctx, l); err != nil {
 			t.Errorf("letter %d: %v", i, err)
 			return
 		}
-		sent.Add(1)
+		w.sent.Add(1)
 	}
 }
 
@@ -119,13 +126,13 @@ type device struct {
 	ended     chan struct{} // closed when the server ended it for good
 }
 
-func newDevice(t *testing.T, s *server, user, name string, seed uint64) *device {
+func newDevice(t *testing.T, s *server, name string, seed uint64) *device {
 	t.Helper()
 	d := &device{
 		t: t, s: s, name: name, random: rand.New(rand.NewPCG(seed, seed)),
 		got: map[string]parley.Seq{}, confirmed: map[parley.Seq]bool{}, ended: make(chan struct{}),
 	}
-	d.token, d.id = issue(t, s, user, name)
+	d.token, d.id = issue(t, s, "ann", name)
 	return d
 }
 

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,17 +40,17 @@ func stopWithLetters(t *testing.T) {
 		"--ca-dir", ca, "--devastator-listen", "127.0.0.1:0", "--devastator-cert", cert, "--devastator-key", key,
 	}
 	s := newServer(t, args...)
-	phone := newDevice(t, s, "ann", "phone", seed)
-	watch := newDevice(t, s, "ann", "watch", seed)
-	tina := newTitan(t, s, "tina", "dave", seed+1)
-	dave := newDevastator(t, s, ca, "dave", "tina", seed+2)
+	phone := newDevice(t, s, "phone", seed)
+	watch := newDevice(t, s, "watch", seed)
+	tina := newTitan(s, "tina", "dave", seed+1)
+	dave := newDevastator(s, ca, "dave", "tina", seed+2)
 	bob := s.run("token", "issue", "bob")
 
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	defer cancel()
-	var sent atomic.Int64
+	pen := writer{token: bob, to: []string{"ann", "tina", "dave"}, n: n}
 	var running sync.WaitGroup
-	running.Go(func() { write(ctx, t, s, bob, []string{"ann", "tina", "dave"}, n, &sent) })
+	running.Go(func() { pen.write(ctx, t, s) })
 	running.Go(func() { phone.read(ctx, n) })
 	var glimpse []*parley.Message
 	for i := range stops {
@@ -66,7 +65,7 @@ func stopWithLetters(t *testing.T) {
 		}
 		var got []*parley.Message
 		ending.Go(func() { got = watch.stare(ctx, 20) })
-		await(ctx, t, &sent, int64(n*(i+1)/(stops+2)))
+		await(ctx, t, &pen.sent, int64(n*(i+1)/(stops+2)))
 		took, code := s.terminate()
 		ending.Wait()
 		if took > drain || code != 0 {
