@@ -182,6 +182,10 @@ func (w *walk) cut(floor parley.Seq, r backend.Retention, have *total) (parley.S
 	if r.Through < w.first && !have.exceeds(r) {
 		return floor, nil
 	}
+	if rest := (total{have.messages - w.head.count, have.bytes - w.head.size}); w.first > floor && rest.exceeds(r) {
+		*have = rest
+		return last, nil
+	}
 	cut := floor
 	messages, err := w.stored()
 	for _, m := range messages {
@@ -216,6 +220,9 @@ func (w *walk) drop(batch *pebble.Batch) error {
 	gone := map[string]bool{}
 	r := reader{rest: p}
 	for r.next() {
+		if gone[string(r.path)] { // as most are; this allocates nothing
+			continue
+		}
 		for path := string(r.path); path != "" && !gone[path]; path = path[:strings.LastIndexByte(path, '/')] {
 			gone[path] = true
 			if err := batch.Delete(topicKey(nil, w.q.Stream, path, w.first), nil); err != nil {
