@@ -10,9 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -43,35 +41,17 @@ func titanTest(c *server.Config) {
 // authority makes a CA in a directory of its own.
 func authority(t *testing.T) (dir string, ca *auth.CA) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "ca")
-	if err := auth.InitCA(dir, auth.Init{Now: time.Now()}); err != nil {
-		t.Fatal(err)
-	}
-	ca, err := auth.OpenCA(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir, ca
+	return servertest.NewAuthority(t)
 }
 
-// devastator serves Devastator's clients, with certificates of that CA.
+// devastator serves Devastator's clients, with certificates of that CA; anybody may
+// send to anybody.
 func devastator(t *testing.T, dir string, ca *auth.CA) servertest.Option {
 	t.Helper()
-	made, err := ca.Issue(t.Context(), auth.Request{Hosts: []string{"127.0.0.1"}, TTL: time.Hour, Now: time.Now()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := t.TempDir()
-	cert, key := filepath.Join(at, "server.crt"), filepath.Join(at, "server.key")
-	for name, text := range map[string][]byte{cert: made.Certificate, key: made.Key} {
-		if err := os.WriteFile(name, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	listen := servertest.WithDevastator(t, dir, ca)
 	return func(c *server.Config) {
-		c.Auth.CA = dir
+		listen(c)
 		c.Access.Grants = append(c.Access.Grants, account.Grant{Operations: account.Send, Pattern: "/$inbox/*"})
-		c.Titan.Devastator, c.Titan.DevastatorCert, c.Titan.DevastatorKey = "127.0.0.1:0", cert, key
 	}
 }
 
@@ -79,20 +59,7 @@ func devastator(t *testing.T, dir string, ca *auth.CA) servertest.Option {
 // none.
 func holding(t *testing.T, ca *auth.CA, user string) *tls.Config {
 	t.Helper()
-	config := &tls.Config{RootCAs: ca.Pool(), ServerName: "127.0.0.1"}
-	if user == "" {
-		return config
-	}
-	made, err := ca.Issue(t.Context(), auth.Request{User: user, TTL: time.Hour, Now: time.Now()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(made.Certificate, made.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Certificates = []tls.Certificate{pair}
-	return config
+	return servertest.Holding(t, ca, user)
 }
 
 // dialLength connects to Devastator's listener.

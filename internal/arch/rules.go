@@ -53,7 +53,7 @@ func packages() map[string]rule {
 			},
 			tests: []string{"client", "test/redisserver"},
 		},
-		"server/servertest":           {imports: []string{".", "server", "internal/wire"}, tests: []string{"client"}},
+		"server/servertest":           {imports: []string{".", "server", "internal/auth", "internal/wire"}, tests: []string{"client"}},
 		"client":                      {imports: []string{".", "internal/wire"}, tests: []string{"server"}},
 		"cmd/parley":                  {imports: []string{".", "client", "server", "internal/auth", "cmd/parley/internal/bench", "cmd/parley/internal/console"}},
 		"cmd/parley/internal/bench":   {imports: []string{".", "client", "internal/wire"}, tests: []string{"server"}},
@@ -72,7 +72,7 @@ func packages() map[string]rule {
 		"test/redisserver": {imports: []string{"test/require"}},
 		"test/browser":     {tests: []string{"client", "server"}},
 		"test/proxy":       {tests: []string{"client", "server"}},
-		"test/security":    {tests: []string{"client", "server"}},
+		"test/security":    {tests: []string{"client", "server", "internal/auth"}},
 	}
 }
 

@@ -103,6 +103,20 @@ func (w *world) ask(t testing.TB, what, secret, body string, headers ...string) 
 	return answer{resp.StatusCode, resp.Header, string(p)}
 }
 
+// eventually asks again and again until it is so.
+func eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(patience); !so(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
 // key is an API key, made by an operator of this machine.
 type key struct{ ID, Secret string }
 
@@ -123,10 +137,23 @@ func (w *world) key(t testing.TB, user string, grants []string, more string) key
 	return key{made.Key, made.Secret}
 }
 
+// token is a token of a user, which this server has issued.
+func (w *world) token(t testing.TB, user, ttl string) string {
+	t.Helper()
+	got := w.ask(t, "POST /v1/users/"+user+"/tokens", "", `{"ttl":"`+ttl+`"}`)
+	var made struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &made); err != nil || made.Token == "" {
+		t.Fatalf("a token for %s is answered %d %s", user, got.status, got.body)
+	}
+	return made.Token
+}
+
 // rpc is a connection that speaks the native protocol in the raw.
 type rpc struct {
 	t    testing.TB
-	conn *wire.WebSocket
+	conn wire.Conn
 	next int
 	rest [][]byte
 }

@@ -2,37 +2,44 @@ package security_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/parley-im/parley/server"
+	"github.com/parley-im/parley/server/servertest"
 )
 
-// role is somebody with a key.
+// role is somebody with a credential.
 type role struct {
 	user   string // empty is nobody
 	grants []string
+	// record says that the grants are in the user's record, and the credential,
+	// a token or a certificate, has none of its own; else it is a key that has.
+	record bool
 }
 
 func roles() map[string]role {
 	return map[string]role{
 		"nobody":              {},
-		"publisher":           {"ann", []string{"publish:/a/*"}},
-		"subscriber":          {"ann", []string{"subscribe:/a"}},
-		"reader of the past":  {"ann", []string{"history:/a/x"}},
-		"looker":              {"ann", []string{"presence:/a"}},
-		"sender":              {"ann", []string{"send:/$inbox/bob"}},
-		"sender to all":       {"ann", []string{"send:/$inbox/*"}},
-		"operator":            {"ann", []string{"admin:/*"}},
-		"all of one topic":    {"ann", []string{"all:/a"}},
-		"all of any root":     {"ann", []string{"all:/*"}},
-		"owner of a path":     {"ann", []string{"all:/users/{user}"}},
-		"another's path":      {"bob", []string{"all:/users/{user}"}},
-		"a child of any root": {"ann", []string{"publish,subscribe,history:/*/x"}},
-		"the root only":       {"ann", []string{"all:/"}},
-		"reader of an inbox":  {"ann", []string{"subscribe,history:/$inbox/{user}"}},
-		"the server's own":    {"ann", []string{"publish,subscribe,history,presence:/$inbox/*", "publish,subscribe,history:/$dead"}},
+		"publisher":           {user: "ann", grants: []string{"publish:/a/*"}},
+		"subscriber":          {user: "ann", grants: []string{"subscribe:/a"}},
+		"reader of the past":  {user: "ann", grants: []string{"history:/a/x"}},
+		"looker":              {user: "ann", grants: []string{"presence:/a"}},
+		"sender":              {user: "ann", grants: []string{"send:/$inbox/bob"}},
+		"sender to all":       {user: "ann", grants: []string{"send:/$inbox/*"}},
+		"operator":            {user: "ann", grants: []string{"admin:/*"}},
+		"all of one topic":    {user: "ann", grants: []string{"all:/a"}},
+		"all of any root":     {user: "ann", grants: []string{"all:/*"}},
+		"owner of a path":     {user: "ann", grants: []string{"all:/users/{user}"}},
+		"another's path":      {user: "bob", grants: []string{"all:/users/{user}"}},
+		"a child of any root": {user: "ann", grants: []string{"publish,subscribe,history:/*/x"}},
+		"the root only":       {user: "ann", grants: []string{"all:/"}},
+		"reader of an inbox":  {user: "ann", grants: []string{"subscribe,history:/$inbox/{user}"}},
+		"the server's own":    {user: "ann", grants: []string{"publish,subscribe,history,presence:/$inbox/*", "publish,subscribe,history:/$dead"}},
 	}
 }
 
@@ -50,8 +57,11 @@ func may(r role, operation, topic string) bool {
 	if segments[0] == "$inbox" && len(segments) > 1 {
 		switch operation {
 		case "subscribe", "history":
-			if segments[1] != r.user { // its owner's alone, and a key with grants says so
+			if segments[1] != r.user { // its owner's alone
 				return false
+			}
+			if r.record { // only a key with grants of its own needs to say so
+				return true
 			}
 		case "send":
 		default:
@@ -70,6 +80,19 @@ func may(r role, operation, topic string) bool {
 		}
 	}
 	return false
+}
+
+// mayAll is whether all of several operations are allowed, and nobody's verdict.
+func mayAll(r role, operations, topic string) verdict {
+	if r.user == "" {
+		return unknown
+	}
+	for o := range strings.SplitSeq(operations, ",") {
+		if !may(r, o, topic) {
+			return refused
+		}
+	}
+	return done
 }
 
 func covers(pattern string, topic []string, user string) bool {
@@ -91,191 +114,13 @@ func covers(pattern string, topic []string, user string) bool {
 	return true
 }
 
-// verdict is whether something was done: yes, no, or that nobody knows who asks.
-type verdict string
-
-const (
-	done     verdict = "done"
-	refused  verdict = "forbidden"
-	unknown  verdict = "unauthenticated"
-	confused verdict = "something else"
-)
-
-func ofStatus(status int) verdict {
-	switch {
-	case status < 300 || status == http.StatusNotFound: // may look, and there is nothing
-		return done
-	case status == http.StatusForbidden:
-		return refused
-	case status == http.StatusUnauthorized:
-		return unknown
-	}
-	return confused
-}
-
-// way is one way to ask for an operation.
-type way struct {
-	protocol, operation string
-	try                 func(t *testing.T, w *world, secret string, r role, topic string) verdict
-}
-
-func ofKind(kind string) verdict {
-	switch kind {
-	case "":
-		return done
-	case "forbidden":
-		return refused
-	case "unauthenticated":
-		return unknown
-	}
-	return confused
-}
-
-func native(method, operation string, params func(topic string) string) way {
-	return way{"native", operation, func(t *testing.T, w *world, secret string, _ role, topic string) verdict {
-		c := w.rpc(t, secret)
-		defer func() { _ = c.conn.Close(1000, "") }()
-		m, err := c.call(method, params(topic))
-		if err != nil {
-			t.Errorf("native %s: %v", method, err)
-			return confused
-		}
-		if strings.Contains(string(m.Result), `"error"`) { // of one recipient
-			if strings.Contains(string(m.Result), `"forbidden"`) {
-				return refused
-			}
-			return confused
-		}
-		return ofKind(m.kind())
-	}}
-}
-
-func rest(method, operation, path string) way {
-	return way{"rest", operation, func(t *testing.T, w *world, secret string, _ role, topic string) verdict {
-		return ofStatus(w.ask(t, method+" "+path+(&url.URL{Path: topic}).EscapedPath(), secret, "").status)
-	}}
-}
-
-func quote(s string) string {
-	p, _ := json.Marshal(s)
-	return string(p)
-}
-
-func ways() []way {
-	topic := func(more string) func(string) string {
-		return func(topic string) string { return `{"topic":` + quote(topic) + more + `}` }
-	}
-	all := []way{
-		native("publish", "publish", topic(`,"text":"x"`)),
-		native("subscribe", "subscribe", topic("")),
-		native("history", "history", topic("")),
-		native("count", "history", topic("")),
-		rest("POST", "publish", "/v1/messages"),
-		rest("GET", "history", "/v1/messages"),
-		rest("GET", "history", "/v1/count"),
-		rest("GET", "history", "/v1/body"),
-		rest("GET", "history", "/v1/topics"),
-		rest("HEAD", "subscribe", "/v1/subscribe"),
-		{"rest", "publish", func(t *testing.T, w *world, secret string, _ role, topic string) verdict {
-			return ofStatus(w.ask(t, "POST /v1/messages", secret, `{"messages":[{"topic":`+quote(topic)+`}]}`).status)
-		}},
-		{"gobbler http", "publish", func(t *testing.T, w *world, secret string, r role, topic string) verdict {
-			return ofStatus(w.ask(t, "POST /api/message"+(&url.URL{Path: topic}).EscapedPath()+"?userId="+r.user, secret, "x").status)
-		}},
-		{"gobbler http", "presence", func(t *testing.T, w *world, secret string, _ role, topic string) verdict {
-			return ofStatus(w.ask(t, "GET /api/subscribers"+(&url.URL{Path: topic}).EscapedPath(), secret, "").status)
-		}},
-		gobbler("publish", "> %", "#send"),
-		gobbler("subscribe", "+ %", "#subscribed-to "),
-		gobbler("history", "+ % 0 1", "#fetch-start "),
-	}
-	return all
-}
-
-// gobbler says a command, in which % stands for the topic.
-func gobbler(operation, command, well string) way {
-	return way{"gobbler", operation, func(t *testing.T, w *world, secret string, r role, topic string) verdict {
-		conn, err := w.dial(t, "/stream/user/"+strings.ToUpper(r.user), secret)
-		if err != nil {
-			if strings.Contains(err.Error(), "401") {
-				return unknown
-			}
-			t.Errorf("gobbler: %v", err)
-			return confused
-		}
-		c := &rpc{t: t, conn: conn}
-		defer func() { _ = conn.Close(1000, "") }()
-		if err := c.say(strings.Replace(command, "%", topic, 1)); err != nil {
-			return confused
-		}
-		for {
-			p, err := c.read()
-			switch {
-			case err != nil:
-				t.Errorf("gobbler %s: %v", command, err)
-				return confused
-			case strings.HasPrefix(string(p), "#connected"):
-			case strings.HasPrefix(string(p), well):
-				return done
-			case strings.HasPrefix(string(p), "!"):
-				return refused
-			default:
-				t.Logf("gobbler %s %s says %q", command, topic, p)
-				return confused
-			}
-		}
-	}}
-}
-
-// titanSend sends a letter as Titan's clients do, which do not go on without their
-// inbox.
-func titanSend() way {
-	return way{"titan", "send", func(t *testing.T, w *world, secret string, r role, to string) verdict {
-		if r.user != "" {
-			secret = w.key(t, r.user, append(slices.Clone(r.grants), "subscribe,history:/$inbox/{user}"), "").Secret
-		}
-		conn, err := w.dial(t, "/", secret)
-		if err != nil {
-			t.Errorf("titan: %v", err)
-			return confused
-		}
-		c := &rpc{t: t, conn: conn}
-		defer func() { _ = conn.Close(1000, "") }()
-		if err := c.say(`{"id":"s","method":"msg.send","params":[{"to":` + quote(strings.ToUpper(to)) + `,"message":"x"}]}`); err != nil {
-			return confused
-		}
-		for {
-			p, err := c.read()
-			switch text := string(p); {
-			case err != nil:
-				t.Errorf("titan: %v", err)
-				return confused
-			case strings.Contains(text, `"result":"ACK"`):
-				return done
-			case strings.Contains(text, `"error"`) && strings.Contains(text, "no grant"):
-				return refused
-			case !strings.Contains(text, "msg.recv"):
-				t.Logf("titan says %s", text)
-				return confused
-			}
-		}
-	}}
-}
-
 // TestMatrix (S2, S3): each role does each operation on each topic by each
 // protocol, and gets what the rules say. A refusal is the same wherever the topic
 // is, and whether there is anything.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quiet)
-	writer := w.key(t, "writer", []string{"all:/*"}, "")
-	for _, topic := range topics() { // so that there is something to be refused
-		if !strings.HasPrefix(topic, "/$") {
-			if got := w.ask(t, "POST /v1/messages"+(&url.URL{Path: topic}).EscapedPath(), writer.Secret, "secret of "+topic); got.status != http.StatusCreated {
-				t.Fatalf("a publish to %s is answered %d %s", topic, got.status, got.body)
-			}
-		}
-	}
+	w.fill(t)
 	for name, r := range roles() {
 		secret := ""
 		if r.user != "" {
@@ -283,23 +128,57 @@ func TestMatrix(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, by := range ways() {
-				for _, topic := range topics() {
-					want := refused
-					switch {
-					case r.user == "":
-						want = unknown
-					case may(r, by.operation, topic):
-						want = done
-					case by.protocol == "gobbler http" && by.operation == "presence" && strings.HasPrefix(topic, "/$"):
-						want = done // an empty list
-					}
-					if got := by.try(t, w, secret, r, topic); got != want {
-						t.Errorf("%s to %s %s: %s, want %s", by.protocol, by.operation, topic, got, want)
-					}
-				}
-			}
+			tryAll(t, w, secret, r, ways())
 		})
+	}
+}
+
+// fill publishes to every topic, so that there is something to be refused.
+func (w *world) fill(t *testing.T) {
+	t.Helper()
+	writer := w.key(t, "writer", []string{"all:/*"}, "")
+	for _, topic := range topics() {
+		if !strings.HasPrefix(topic, "/$") {
+			if got := w.ask(t, "POST /v1/messages"+(&url.URL{Path: topic}).EscapedPath(), writer.Secret, "secret of "+topic); got.status != http.StatusCreated {
+				t.Fatalf("a publish to %s is answered %d %s", topic, got.status, got.body)
+			}
+		}
+	}
+}
+
+// tryAll tries every way on every topic.
+func tryAll(t *testing.T, w *world, secret string, r role, ways []way) {
+	t.Helper()
+	for _, by := range ways {
+		for _, topic := range topics() {
+			want := mayAll(r, by.operation, topic)
+			switch {
+			case want == refused && by.protocol == "gobbler http" && by.operation == "presence" && strings.HasPrefix(topic, "/$"):
+				want = done // an empty list
+			case want == done && by.protocol == durably && strings.HasPrefix(topic, "/$inbox/"):
+				want = pointless // the places in an inbox are those of devices
+			}
+			if got := by.try(t, w, secret, r, topic); got != want {
+				t.Errorf("%s to %s %s: %s, want %s", by.protocol, by.operation, topic, got, want)
+			}
+		}
+	}
+}
+
+// trySends tries to send to everybody, and to read one's own inbox.
+func trySends(t *testing.T, w *world, secret string, r role, ways []way) {
+	t.Helper()
+	for _, by := range ways {
+		for _, to := range []string{"bob", "ann", "nobody-of-that-name"} {
+			if got, want := by.try(t, w, secret, r, to), mayAll(r, by.operation, "/$inbox/"+to); got != want {
+				t.Errorf("%s to %s: %s, want %s", by.protocol, to, got, want)
+			}
+		}
+	}
+	for _, by := range inboxes() {
+		if got, want := by.try(t, w, secret, r, ""), mayAll(r, by.operation, "/$inbox/"+r.user); got != want {
+			t.Errorf("their inbox by %s (%s): %s, want %s", by.protocol, by.operation, got, want)
+		}
 	}
 }
 
@@ -309,55 +188,162 @@ func TestSends(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quiet)
 	for name, r := range roles() {
-		if r.user == "" {
-			continue
+		secret := ""
+		if r.user != "" {
+			secret = w.key(t, r.user, r.grants, "").Secret
 		}
-		secret := w.key(t, r.user, r.grants, "").Secret
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			by := native("msg.send", "send", func(to string) string { return `{"to":` + quote(to) + `,"text":"x"}` })
-			for _, to := range []string{"bob", "ann", "nobody-of-that-name"} {
-				want := refused
-				if may(r, "send", "/$inbox/"+to) {
-					want = done
-				}
-				for _, by := range []way{by, titanSend()} {
-					if got := by.try(t, w, secret, r, to); got != want {
-						t.Errorf("%s to %s: %s, want %s", by.protocol, to, got, want)
-					}
-				}
-			}
+			trySends(t, w, secret, r, sends())
 		})
 	}
 }
 
-// TestOperators (S2, S20): what is an operator's business is for who has admin on
-// /*, wherever they come from, and for nobody else but this machine.
-func TestOperators(t *testing.T) {
+// TestMatrixOfRecords (S2, S3): the same where the grants are in the user's record,
+// and the credential is a token or, for Devastator, a certificate.
+func TestMatrixOfRecords(t *testing.T) {
+	t.Parallel()
+	dir, ca := servertest.NewAuthority(t)
+	for name, r := range roles() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, quiet, servertest.WithDevastator(t, dir, ca))
+			w.fill(t)
+			secret := ""
+			if r.record = true; r.user != "" {
+				grants, err := json.Marshal(r.grants)
+				if err != nil {
+					t.Fatal(err)
+				}
+				operate(t, w, "POST", "/v1/users", `{"user":"`+r.user+`","grants":`+string(grants)+`}`)
+				secret = w.token(t, r.user, "1h")
+			}
+			tryAll(t, w, secret, r, ways())
+			known := servertest.Holding(t, ca, r.user)
+			trySends(t, w, secret, r, append(sends(), way{"devastator", "send", func(t *testing.T, w *world, _ string, _ role, to string) verdict {
+				return ofTitan(t, w.devastator(t, known), `{"id":"s","method":"msg.send","params":{"to":`+quote(to)+`,"message":"x"}}`)
+			}}, way{"titan in band", "send", func(t *testing.T, w *world, secret string, _ role, to string) verdict {
+				c := w.titan(t, "")
+				if got := ofTitanStay(t, c, `{"id":"s","method":"auth.jwt","params":{"token":`+quote(secret)+`}}`); got != done {
+					return got
+				}
+				return ofTitan(t, c, `{"id":"s","method":"msg.send","params":[{"to":`+quote(to)+`,"message":"x"}]}`)
+			}}))
+		})
+	}
+}
+
+// TestAcksAreOnesOwn (S2, S3): nobody takes a letter, or a message of a durable
+// subscription, from somebody else, whatever they may do otherwise and whatever
+// number they guess.
+func TestAcksAreOnesOwn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quiet)
-	operator := w.key(t, "root", []string{"admin:/*"}, "").Secret
-	others := []string{
-		"", w.key(t, "ann", []string{"all:/*"}, "").Secret, w.key(t, "bob", []string{"admin:/a"}, "").Secret, w.key(t, "eve", []string{"admin:/"}, "").Secret,
-	}
-	// A proxy has passed these on, so they are not this machine's.
-	proxied := []string{"X-Forwarded-For", "127.0.0.1"}
-	for _, route := range []string{
-		"GET /admin/metrics", "GET /admin/metrics-old", "GET /admin/router", "GET /debug/vars", "GET /admin/debug/pprof/", "GET /v1/keys", "GET /v1/users",
-		"DELETE /v1/topics/a", "POST /admin/toggles", "GET /v1/users/ann",
+	victim := w.rpc(t, w.key(t, "victim", []string{"all:/a", "all:/$inbox/*"}, "").Secret)
+	for _, ask := range [][2]string{
+		{"inbox.open", `{}`}, {"subscribe", `{"topic":"/a","durable":"d"}`}, {"msg.send", `{"to":"victim","text":"x"}`}, {"publish", `{"topic":"/a","text":"x"}`},
 	} {
-		method, path, _ := strings.Cut(route, " ")
-		if got := w.ask(t, method+" "+path, operator, "", proxied...); got.status == 401 || got.status == 403 {
-			t.Errorf("an operator's %s is answered %d %s", route, got.status, got.body)
+		if m, err := victim.call(ask[0], ask[1]); err != nil || m.Error != nil {
+			t.Fatalf("%s: %+v, %v", ask[0], m.Error, err)
 		}
-		for i, secret := range others {
-			want := http.StatusForbidden
-			if secret == "" {
-				want = http.StatusUnauthorized
+	}
+	inFlight := func() string {
+		got := w.ask(t, "GET /v1/subscriptions?owner=victim", "", "").body
+		return fmt.Sprint(strings.Count(got, `"in_flight":1,`), " ", strings.Count(got, `"lag":1,`))
+	}
+	eventually(t, "both are in flight", func() bool { return inFlight() == "2 2" })
+	for name, r := range roles() {
+		for _, record := range []bool{false, true} {
+			if r.user == "" {
+				continue
 			}
-			if got := w.ask(t, method+" "+path, secret, "", proxied...); got.status != want {
-				t.Errorf("%s of other %d is answered %d %s, want %d", route, i, got.status, got.body, want)
+			c := w.rpc(t, w.key(t, r.user, append([]string{"subscribe,history:/$inbox/{user}", "all:/a"}, r.grants...), "").Secret)
+			if record { // with subscriptions of their own under the same numbers and names
+				_, _ = c.call("inbox.open", `{}`)
+				_, _ = c.call("subscribe", `{"topic":"/a","durable":"d"}`)
+			}
+			for sub := range 4 {
+				for _, method := range []string{"ack", "nak"} {
+					m, err := c.call(method, fmt.Sprintf(`{"sub":%d,"ranges":[[1,9007199254740992]]}`, sub))
+					if err != nil || m.Error == nil && !(record && sub > 0) {
+						t.Errorf("%s: %s of %d is answered %s, %v", name, method, sub, m.Result, err)
+					}
+				}
+			}
+			_, _ = c.call("inbox.read", `{"seq":9007199254740992}`)
+			_ = c.conn.Close(1000, "")
+		}
+	}
+	if got := inFlight(); got != "2 2" {
+		t.Errorf("of the victim's two messages are left %s", got)
+	}
+	if m, err := victim.call("inbox.read", `{"seq":0}`); err != nil || !strings.Contains(string(m.Result), `"unread":0`) && !strings.Contains(string(m.Result), `"unread":1`) {
+		t.Errorf("the marker is %s, %v", m.Result, err)
+	}
+}
+
+// TestTexto (S2): Texto, which has no login, is nobody's way in: it is refused where
+// others are asked, whatever is shown; and where a setting opens it, what is sent
+// reaches its sessions and no inbox or topic.
+func TestTexto(t *testing.T) {
+	t.Parallel()
+	for _, anonymous := range []bool{false, true} {
+		w := newWorld(t, quiet, func(c *server.Config) { c.Texto.Anonymous = anonymous })
+		for name, r := range roles() {
+			secret := ""
+			if r.user != "" {
+				secret = w.key(t, r.user, r.grants, "").Secret
+			}
+			want := refused
+			if anonymous {
+				want = done
+			}
+			if got := textoSend(t, w, secret); got != want {
+				t.Errorf("%s, anonymous %t: %s, want %s", name, anonymous, got, want)
+			}
+		}
+		for _, at := range []string{"GET /v1/topics", "GET /v1/subscriptions?owner=*", "GET /v1/dead-letters"} {
+			if got := w.ask(t, at, w.key(t, "root", []string{"all:/*", "admin:/*"}, "").Secret, ""); got.status != http.StatusOK || !strings.Contains(got.body, `[]`) {
+				t.Errorf("%s is answered %d %s", at, got.status, got.body)
 			}
 		}
 	}
+}
+
+// textoSend sends a text to oneself.
+func textoSend(t *testing.T, w *world, secret string) verdict {
+	t.Helper()
+	conn, err := w.dial(t, "/v1/texto", secret)
+	if err != nil {
+		if strings.Contains(err.Error(), "403") {
+			return refused
+		}
+		t.Errorf("texto: %v", err)
+		return confused
+	}
+	c := &rpc{t: t, conn: conn}
+	defer func() { _ = conn.Close(1000, "") }()
+	var hello struct {
+		ClientID string `json:"client_id"`
+	}
+	p, err := c.read()
+	if err != nil || json.Unmarshal(p, &hello) != nil {
+		t.Errorf("texto: %s, %v", p, err)
+		return confused
+	}
+	if err := c.say(`{"client_id":"` + hello.ClientID + `","kind":"send","data":{"receiver_id":"` + hello.ClientID + `","text":"x"}}`); err != nil {
+		t.Error(err)
+	}
+	var got string
+	for range 2 {
+		p, err := c.read()
+		if err != nil {
+			t.Error(err)
+		}
+		got += string(p)
+	}
+	if strings.Contains(got, `"kind":"ack"`) && strings.Contains(got, `"kind":"receive"`) {
+		return done
+	}
+	return confused
 }
