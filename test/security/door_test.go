@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -128,28 +129,46 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// linger upgrades and then says a little again and again; it returns when the
-// server ends the connection.
-func linger(host, path, drip string) (time.Duration, error) {
+// handshake upgrades.
+func handshake(host, path string) (net.Conn, *bufio.Reader, error) {
 	c, err := net.DialTimeout("tcp", host, patience)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
-	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(2 * patience))
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host)
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is the body
+	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		err = errors.New(resp.Status)
+	}
+	if err != nil {
+		_ = c.Close()
+	}
+	return c, r, err
+}
+
+// linger upgrades and then says a little again and again; it returns when the
+// server ends the connection.
+func linger(host, path, drip string) (time.Duration, error) {
+	c, r, err := handshake(host, path)
 	if err != nil {
 		return 0, err
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return 0, errors.New(resp.Status)
-	}
-	began := time.Now()
+	var first []byte
 	if drip == "x" {
-		_, _ = io.WriteString(c, "\x81\xfe\x00\xff\x00\x00\x00\x00")
+		first = []byte("\x81\xfe\x00\xff\x00\x00\x00\x00")
 	}
+	return overSlowly(c, r, first, drip)
+}
+
+// overSlowly says first, and then drip again and again until the server says
+// goodbye or ends the connection, and how long that took.
+func overSlowly(c net.Conn, r *bufio.Reader, first []byte, drip string) (time.Duration, error) {
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(2 * patience))
+	began := time.Now()
+	_, _ = c.Write(first)
 	ended := make(chan struct{})
 	var dripping sync.WaitGroup
 	defer dripping.Wait()
@@ -166,13 +185,13 @@ func linger(host, path, drip string) (time.Duration, error) {
 		}
 	})
 	defer close(ended)
-	p := make([]byte, 1)
 	for {
-		if p[0], err = r.ReadByte(); err != nil {
-			return time.Since(began), nil // closed, or reset because something was unread
+		b, err := r.ReadByte()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return time.Since(began), err
 		}
-		if p[0] == 0x88 {
-			return time.Since(began), nil
+		if err != nil || b == 0x88 {
+			return time.Since(began), nil // closed, or reset because something was unread
 		}
 	}
 }
