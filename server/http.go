@@ -51,11 +51,17 @@ func sameOrigin(admits admission, next http.Handler) http.Handler {
 	protection.SetDenyHandler(http.HandlerFunc(httpapi.CrossOrigin))
 	protected := protection.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Origin") != "" && admits.Check(r) == nil {
+		safe := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
+		switch origin := r.Header.Get("Origin"); {
+		case origin != "" && admits.Check(r) == nil:
 			next.ServeHTTP(w, r)
-			return
+		case origin != "" && !safe && r.Header.Get("Sec-Fetch-Site") == "":
+			// The protection would compare the host alone, and pass over what no
+			// browser says: a user's name before it, a path behind it.
+			httpapi.CrossOrigin(w, r)
+		default:
+			protected.ServeHTTP(w, r)
 		}
-		protected.ServeHTTP(w, r)
 	})
 }
 

@@ -65,11 +65,18 @@ func ears(t *testing.T, w *world, secret string) []ear {
 	if m, err := letters.call("inbox.open", `{}`); err != nil || m.Error != nil {
 		t.Fatalf("inbox: %+v, %v", m.Error, err)
 	}
-	conn, err := w.dial(t, "/", secret)
-	if err != nil {
-		t.Fatal(err)
+	member := func(ask string) *rpc {
+		c := w.rpc(t, secret)
+		if m, err := c.call("subscribe", ask); err != nil || m.Error != nil {
+			t.Fatalf("subscribe: %+v, %v", m.Error, err)
+		}
+		return c
 	}
-	titan := &rpc{t: t, conn: conn}
+	// Two members take turns; the third, alone, acknowledges nothing and gets the
+	// same again and again.
+	const once, again = `{"topic":"/a","durable":"turns"}`, `{"topic":"/a","durable":"again","after":0,"ack_wait_ms":100,"max_in_flight":1}`
+	first, second, stubborn := member(once), member(once), member(again)
+	titan := w.titan(t, secret)
 	if err := titan.say(`{"id":"1","method":"echo","params":{"message":"here I am"}}`); err != nil { // by which old clients register
 		t.Fatal(err)
 	}
@@ -78,6 +85,9 @@ func ears(t *testing.T, w *world, secret string) []ear {
 	}
 	return []ear{
 		{"an inbox", hear(letters)},
+		{"a durable subscription", hear(first)},
+		{"another member", hear(second)},
+		{"redelivery", hear(stubborn)},
 		{"titan", hear(titan)},
 		{"native, in band", hear(inBand)},
 		{"native, at the handshake", hear(atHandshake)},
@@ -159,7 +169,7 @@ func TestEnds(t *testing.T) {
 				})
 			}
 			over.Wait()
-			for _, ask := range []string{"GET /v1/messages/a", "POST /v1/messages/a", "HEAD /v1/subscribe/a", "POST /api/message/a", "GET /stream/user/ann"} {
+			for _, ask := range []string{"GET /v1/messages/a", "POST /v1/messages/a", "HEAD /v1/subscribe/a", "POST /api/message/a", "GET /stream/user/ann", "GET /v1/inbox", "POST /v1/send", "GET /v1/whoami"} {
 				method, path, _ := strings.Cut(ask, " ")
 				got := w.ask(t, method+" "+path, k.Secret, "", "Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 				if got.status != http.StatusUnauthorized || got.header.Get("WWW-Authenticate") == "" {

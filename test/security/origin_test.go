@@ -19,7 +19,10 @@ func upgradeHeaders() []string {
 // its origin is admitted, to the letter; programs have none and may.
 func TestOrigins(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, quiet, func(c *server.Config) { c.HTTP.Origins = []string{"https://chat.example"} })
+	w := newWorld(t, quiet, func(c *server.Config) {
+		c.HTTP.Origins = []string{"https://chat.example"}
+		c.Texto.Anonymous = true
+	})
 	secret := w.key(t, "ann", []string{"all:/a"}, "").Secret
 	host := strings.TrimPrefix(w.URL, "http://")
 	for origin, admitted := range map[string]bool{
@@ -31,6 +34,9 @@ func TestOrigins(t *testing.T) {
 		"https://chat.example.evil.com": false,
 		"https://evil.example":          false,
 		"http://localhost:3000":         false, // only in open mode
+		"https://localhost":             false,
+		"http://localhost.evil.example": false,
+		"http://x@" + host:              false,
 		"null":                          false,
 		"https://CHAT.example":          true, // hosts have no case
 	} {
@@ -38,13 +44,14 @@ func TestOrigins(t *testing.T) {
 		if origin != "" {
 			headers = []string{"Origin", origin}
 		}
-		for _, path := range []string{"/v1/rpc", "/stream/user/ann"} {
+		// At / and wherever nothing else is, Titan is spoken.
+		for _, path := range []string{"/v1/rpc", "/stream/user/ann", "/", "/titan/of/old", "/v1/texto", "/v1/texto?nogreet=1"} {
 			got := w.ask(t, "GET "+path, secret, "", append(slices.Clone(headers), upgradeHeaders()...)...)
 			if want := map[bool]int{true: 101, false: 403}[admitted]; got.status != want {
 				t.Errorf("%s of %q is answered %d %s, want %d", path, origin, got.status, got.body, want)
 			}
 		}
-		for _, ask := range []string{"GET /v1/messages/a", "HEAD /v1/subscribe/a", "POST /v1/messages/a", "POST /api/message/a"} {
+		for _, ask := range []string{"GET /v1/messages/a", "HEAD /v1/subscribe/a", "POST /v1/messages/a", "POST /api/message/a", "GET /v1/whoami", "GET /v1/topics"} {
 			method, path, _ := strings.Cut(ask, " ")
 			got := w.ask(t, method+" "+path, secret, "", headers...)
 			if admitted != (got.status < 300) || !admitted && got.status != http.StatusForbidden {
@@ -102,7 +109,7 @@ func TestHTTP(t *testing.T) {
 	w := newWorld(t, quiet)
 	secret := w.key(t, "ann", []string{"all:/a"}, "").Secret
 	w.ask(t, "POST /v1/messages/a", secret, "<script>alert(1)</script>", "Content-Type", "text/html")
-	for _, path := range []string{"/v1/messages/a", "/v1/body/a", "/v1/count/a", "/v1/none", "/v1/topics", "/api/subscribers/a", "/v1/subscribe/b"} {
+	for _, path := range []string{"/v1/messages/a", "/v1/body/a", "/v1/count/a", "/v1/none", "/v1/topics", "/api/subscribers/a", "/v1/subscribe/b", "/v1/inbox", "/v1/inbox/unread", "/v1/whoami", "/v1/users", "/v1/keys", "/v1/dead-letters", "/v1/send", "/texto/", "/v1/docs"} {
 		for _, credential := range []string{secret, "", "parley_wrong"} {
 			got := w.ask(t, "HEAD "+path, credential, "")
 			if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") == "" && strings.HasPrefix(path, "/v1/") {
@@ -116,8 +123,13 @@ func TestHTTP(t *testing.T) {
 		}
 	}
 	for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json; charset=utf-16"} {
-		if got := w.ask(t, "POST /v1/messages", secret, ` {"topic":"/a"}`, "Content-Type", contentType); got.status != http.StatusUnsupportedMediaType {
-			t.Errorf("%q is answered %d", contentType, got.status)
+		for ask, body := range map[string]string{"POST /v1/messages": ` {"topic":"/a"}`, "POST /v1/send": ` {"to":"ann"}`, "POST /v1/inbox/read": ` {"seq":1}`} {
+			if got := w.ask(t, ask, secret, body, "Content-Type", contentType); got.status != http.StatusUnsupportedMediaType {
+				t.Errorf("%s of %q is answered %d", ask, contentType, got.status)
+			}
+		}
+		if got := w.ask(t, "POST /v1/users", "", ` {"user":"mallory"}`, "Content-Type", contentType); got.status != http.StatusUnsupportedMediaType {
+			t.Errorf("POST /v1/users of %q is answered %d", contentType, got.status)
 		}
 	}
 }
