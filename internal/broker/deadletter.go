@@ -182,8 +182,16 @@ func (e *envelope) open(m *parley.Message) DeadLetter {
 
 func readEnvelope(m *parley.Message) (DeadLetter, error) {
 	var e envelope
-	if err := json.Unmarshal(m.Body, &e); err != nil || e.Version != envelopeVersion {
+	if err := json.Unmarshal(m.Body, &e); err != nil || e.Version != envelopeVersion || !e.whole() {
 		return DeadLetter{}, fmt.Errorf("dead letter %d cannot be read: %w", m.Seq, parley.ErrUnavailable)
 	}
 	return e.open(m), nil
+}
+
+// whole reports whether e can be of a consumer and of a message: a damaged one must
+// not be replayed to somebody else.
+func (e *envelope) whole() bool {
+	_, ofConsumer := parley.ParseTopic(string(e.Topic))
+	_, ofMessage := parley.ParseTopic(string(e.Message.Topic))
+	return ofConsumer == nil && ofMessage == nil && e.Message.Seq <= parley.MaxSeq && e.Attempts >= 0
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/parley-im/parley"
 )
@@ -31,3 +32,26 @@ func ReadConsumerKey(key string) (ConsumerID, string, error) {
 
 // SweepAll trims the streams of all users.
 func (b *Broker) SweepAll(ctx context.Context) error { return b.sweep(ctx, sweepStreams) }
+
+// ReadReadMarker decodes a read marker, and encodes what it says again.
+func ReadReadMarker(value []byte) (read, told parley.Seq, again []byte, err error) {
+	var m inboxRecord
+	if err := m.decode(value); err != nil {
+		return 0, 0, nil, err
+	}
+	told = m.Read
+	if m.Told != nil {
+		told = *m.Told
+	}
+	again, err = json.Marshal(m)
+	return m.Read, told, again, err
+}
+
+// ReadDeadLetter opens a dead letter, and puts what it says into an envelope again.
+func ReadDeadLetter(m *parley.Message) (l DeadLetter, again []byte, err error) {
+	if l, err = readEnvelope(m); err != nil {
+		return l, nil, err
+	}
+	again, err = json.Marshal(envelop(l.Consumer, l.Message, l.Attempts, l.Reason))
+	return l, again, err
+}

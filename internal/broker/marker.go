@@ -35,11 +35,20 @@ func (b *Broker) marker(ctx context.Context, user string) (kept inboxRecord, err
 	if err != nil {
 		return kept, err
 	}
-	if err := json.Unmarshal(record.Value, &kept); err != nil {
-		return kept, fmt.Errorf("record %q: %w", record.Key, err)
+	if err := kept.decode(record.Value); err != nil {
+		return kept, fmt.Errorf("record %q %w", record.Key, err)
 	}
 	kept.rev = record.Rev
 	return kept, nil
+}
+
+// decode reads a marker. What no marker can be is damage, which must not move one:
+// the error wraps parley.ErrUnavailable.
+func (m *inboxRecord) decode(value []byte) error {
+	if err := json.Unmarshal(value, m); err != nil || m.Read > parley.MaxSeq || m.Told != nil && *m.Told > m.Read {
+		return fmt.Errorf("is no read marker: %w", parley.ErrUnavailable)
+	}
+	return nil
 }
 
 // opensInbox reports whether the subscription follows a whole inbox.
