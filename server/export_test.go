@@ -131,3 +131,6 @@ func (s *Server) LookAtCertificate(ctx context.Context) error { return s.certifi
 func (s *Server) RegisterToggle(name string, part func(ctx context.Context, on bool) error) {
 	s.toggles.register(name, part)
 }
+
+// FormatDuration writes what ParseDuration reads.
+func FormatDuration(d time.Duration) string { return formatDuration(d) }
