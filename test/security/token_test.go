@@ -93,6 +93,9 @@ func TestTokens(t *testing.T) {
 		if got := w.ask(t, "GET /v1/rpc", bad, "", upgradeHeaders()...); got.status != http.StatusUnauthorized {
 			t.Errorf("%s, at a handshake: answered %d %s", name, got.status, got.body)
 		}
+		if got := ofTitan(t, w.titan(t, ""), `{"id":"s","method":"auth.jwt","params":{"token":`+quote(bad)+`}}`); got != unknown {
+			t.Errorf("%s, to Titan: %s", name, got)
+		}
 	}
 	// kid is a name of a key and nothing else.
 	for _, kid := range []string{"../../etc/passwd", "http://evil.example/key", "' or 1=1 --", strings.Repeat("k", 4000)} {
