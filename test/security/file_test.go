@@ -22,7 +22,7 @@ func TestFilesAreOnesOwn(t *testing.T) {
 	authority, ca := servertest.NewAuthority(t)
 	w := newWorld(t, quiet, servertest.Dir(dir), servertest.WithDevastator(t, authority, ca))
 	w.key(t, "ann", nil, "")
-	w.token(t, "ann", "1h")
+	w.token(t, "ann")
 	const others = 0o077
 	for _, place := range []string{dir, authority} {
 		if info, err := os.Stat(place); err != nil || info.Mode().Perm()&others != 0 {

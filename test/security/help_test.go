@@ -138,9 +138,9 @@ func (w *world) key(t testing.TB, user string, grants []string, more string) key
 }
 
 // token is a token of a user, which this server has issued.
-func (w *world) token(t testing.TB, user, ttl string) string {
+func (w *world) token(t testing.TB, user string) string {
 	t.Helper()
-	got := w.ask(t, "POST /v1/users/"+user+"/tokens", "", `{"ttl":"`+ttl+`"}`)
+	got := w.ask(t, "POST /v1/users/"+user+"/tokens", "", `{"ttl":"1h"}`)
 	var made struct {
 		Token string `json:"token"`
 	}

@@ -124,7 +124,7 @@ func TestMalformedTitan(t *testing.T) {
 			_ = c.conn.Close(1000, "")
 		}
 	}
-	if got := w.ask(t, "GET /v1/inbox", w.token(t, "bob", "1h"), ""); strings.Contains(got.body, `"seq"`) {
+	if got := w.ask(t, "GET /v1/inbox", w.token(t, "bob"), ""); strings.Contains(got.body, `"seq"`) {
 		t.Errorf("bob has a letter: %.300s", got.body)
 	}
 	if !strings.Contains(w.ask(t, "GET /admin/metrics", "", "").body, "\nparley_panics_total 0\n") {
@@ -175,7 +175,7 @@ func TestNothingIsLearntBySending(t *testing.T) {
 		t.Fatalf("%+v, %v", m.Error, err)
 	}
 	for user, want := range map[string]string{"eve": "no grant", "ann": ""} {
-		token := w.token(t, user, "1h")
+		token := w.token(t, user)
 		native, titan, devastator := w.rpc(t, token), w.titan(t, token), w.devastator(t, servertest.Holding(t, ca, user))
 		heard := func(c *rpc, text string) string {
 			if err := c.say(text); err != nil {
