@@ -58,7 +58,8 @@ type Length struct {
 	frames []Frame
 	narrow int // bounds a frame more tightly, unless it is 0
 
-	opened atomic.Int64 // Keeper time of the end of the handshake; 0 before
+	made   time.Time
+	opened atomic.Int64 // time since made of the end of the handshake; 0 before
 	heard  atomic.Bool  // the first frame has come
 	seen   atomic.Int64 // Keeper time of the last sign of life
 	began  atomic.Int64 // Keeper time since when a frame is incomplete; 0 is none
@@ -72,7 +73,7 @@ func NewLength(conn net.Conn, cfg *LengthConfig) *Length {
 		order = binary.BigEndian
 	}
 	common := &Config{Keeper: cfg.Keeper, WriteTimeout: cfg.WriteTimeout}
-	l := &Length{outlet: outlet{cfg: common, conn: conn}, cfg: cfg, order: order}
+	l := &Length{outlet: outlet{cfg: common, conn: conn}, cfg: cfg, order: order, made: time.Now()}
 	l.seen.Store(working)
 	cfg.Keeper.add(&l.outlet, l)
 	return l
@@ -82,7 +83,7 @@ func NewLength(conn net.Conn, cfg *LengthConfig) *Length {
 // returns what came of it; for a connection without TLS that is empty.
 func (l *Length) Handshake(ctx context.Context) (tls.ConnectionState, error) {
 	const usual = 10 * time.Second
-	defer func() { l.opened.Store(l.cfg.Keeper.now()) }()
+	defer func() { l.opened.Store(1 + int64(time.Since(l.made))) }()
 	t, ok := l.conn.(*tls.Conn)
 	if !ok {
 		return tls.ConnectionState{}, nil
@@ -262,7 +263,8 @@ func (l *Length) look(now int64) {
 	}
 	began, k := l.began.Load(), l.cfg.Keeper
 	switch {
-	case !l.heard.Load() && time.Duration(now-opened) >= cmp.Or(l.cfg.First, usual):
+	case !l.heard.Load() && time.Since(l.made)-time.Duration(opened) >= cmp.Or(l.cfg.First, usual):
+		// The Keeper's own time may be that of half of First ago.
 		l.cut(&CloseError{ClosePolicy, "said nothing"}, nil)
 	case began != 0 && time.Duration(now-began) >= k.messageTimeout():
 		l.cut(&CloseError{ClosePolicy, "message takes too long"}, nil)

@@ -176,6 +176,37 @@ func TestLengthDeadlines(t *testing.T) {
 	}
 }
 
+// The first frame has all of its time, whenever in the Keeper's rounds the
+// connection comes.
+func TestLengthFirstInFull(t *testing.T) {
+	keeper := &wire.Keeper{PingInterval: time.Second} // which is a round of 100 ms
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = keeper.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	const first, conns = 150 * time.Millisecond, 20
+	next := time.NewTicker(10 * time.Millisecond)
+	defer next.Stop()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	for range conns {
+		<-next.C
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		l := wire.NewLength(ours, &wire.LengthConfig{Keeper: keeper, First: first})
+		began := time.Now()
+		_, _ = l.Handshake(t.Context())
+		waiting.Go(func() {
+			defer l.Close(0, "")
+			if _, err := l.Read(); err == nil || time.Since(began) < first {
+				t.Errorf("it is over after %v with %v, before %v", time.Since(began), err, first)
+			}
+		})
+	}
+	waiting.Wait()
+}
+
 // selfSigned is a certificate for 127.0.0.1.
 func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()
