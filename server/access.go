@@ -201,7 +201,7 @@ func (s *Server) caller(r *http.Request, at peer) (*account.Principal, error) {
 	switch {
 	case shown.err != nil:
 		return nil, shown.err
-	case shown.Kind == 0:
+	case shown.Kind == 0, shown.Kind == account.Certificate && at.certificate == nil: // one that does not count
 		return account.Nobody(), nil
 	}
 	login, err := s.authenticate(r.Context(), at, shown.Credential)

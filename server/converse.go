@@ -107,6 +107,11 @@ func (s *Server) upgrade(ctx context.Context, d *dialect) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.admitted(w, r, func() func() {
 			at := peer{network(r.RemoteAddr), d.name, d.verify, certificateOf(r)}
+			if at.certificate != nil && s.policy.Check(r) != nil {
+				// A browser shows its certificate for any page. What the protocol
+				// lets in by itself may be one that the operator did not admit (S6).
+				at.certificate = nil
+			}
 			who, err := s.visitor(r, at, conns.Load())
 			var begin func(*wire.WebSocket) protocol.Conversation
 			if err == nil {
