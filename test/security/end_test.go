@@ -159,10 +159,11 @@ func TestEnds(t *testing.T) {
 				over.Go(func() {
 					for {
 						_, err := e.next()
-						if late := time.Since(ended); err != nil || late > inTime {
-							if err == nil {
-								t.Errorf("%s hears something after %v", e.name, late)
-							}
+						late := time.Since(ended)
+						if late > inTime {
+							t.Errorf("%s has not ended after %v", e.name, late)
+						}
+						if err != nil || late > inTime {
 							return
 						}
 					}

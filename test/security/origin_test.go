@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parley-im/parley/server"
+	"github.com/parley-im/parley/server/servertest"
 )
 
 func upgradeHeaders() []string {
@@ -71,13 +72,83 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// TestOriginsOfOldClients (S6): the protocols of old clients, which never looked at
+// an origin, admit the same pages as others, wherever they are spoken and whatever
+// is shown; but for the one that Titan's programs in Go claim to be.
+func TestOriginsOfOldClients(t *testing.T) {
+	t.Parallel()
+	for _, open := range []bool{false, true} {
+		w := newWorld(t, quiet, func(c *server.Config) {
+			c.HTTP.Origins = []string{"https://chat.example", "https://other.example:8443"}
+			c.Access.Required, c.Texto.Anonymous = !open, !open
+			c.Titan.Test, c.Titan.TestListen = true, "127.0.0.1:0"
+		})
+		secrets := []string{""}
+		if !open {
+			secrets = append(secrets, w.key(t, "ann", []string{"all:/*", "subscribe,history:/$inbox/{user}"}, "").Secret)
+		}
+		test := &world{Server: &servertest.Server{URL: "http://" + w.TitanTest}}
+		for _, at := range []struct {
+			*world
+
+			path, host string
+			titan      bool
+		}{
+			{w, "/", w.URL, true},
+			{w, "/no/such/path", w.URL, true},
+			{test, "/", test.URL, true},
+			{w, "/v1/texto", w.URL, false},
+			{w, "/v1/texto?nogreet=1", w.URL, false},
+		} {
+			for origin, admitted := range map[string]bool{
+				"":                                    true,
+				at.host:                               true,
+				"https://chat.example":                true,
+				"https://chat.example:443":            true,
+				"https://other.example:8443":          true,
+				"https://other.example":               false,
+				"http://chat.example":                 false,
+				"https://www.chat.example":            false,
+				"https://chat.example.evil.com":       false,
+				"https://chat.example@evil.com":       false,
+				"https://evil.example":                false,
+				"null":                                false,
+				"file://":                             false,
+				"chrome-extension://abcdefghijklmnop": false,
+				"http://localhost":                    open || at.titan,
+				"http://localhost:3000":               open,
+				"https://localhost":                   open,
+				"http://127.0.0.1:1":                  open,
+				"http://localhost.evil.com":           false,
+				"http://127.0.0.1.evil.com":           false,
+			} {
+				headers := upgradeHeaders()
+				if origin != "" {
+					headers = append(headers, "Origin", origin)
+				}
+				for _, secret := range secrets {
+					want := map[bool]int{true: http.StatusSwitchingProtocols, false: http.StatusForbidden}[admitted]
+					if got := at.ask(t, "GET "+at.path, secret, "", headers...); got.status != want {
+						t.Errorf("%s, open %t: %q is answered %d %s, want %d", at.path, open, origin, got.status, got.body, want)
+					}
+				}
+			}
+			if got := at.ask(t, "GET "+at.path, "", "", append(upgradeHeaders(), "Origin", "https://chat.example", "Origin", "https://evil.example")...); got.status != http.StatusForbidden {
+				t.Errorf("%s, open %t: two origins are answered %d", at.path, open, got.status)
+			}
+		}
+	}
+}
+
+func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
 // TestBasicIsNotForPages (S6): what a browser remembers, it sends along for any
 // page; so it counts for no page at all.
 func TestBasicIsNotForPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quiet)
 	secret := w.key(t, "ann", []string{"all:/a"}, "").Secret
-	basic := func(user string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+secret)) }
+	basic := func(user string) string { return "Basic " + base64Of(user+":"+secret) }
 	for _, tt := range []struct {
 		user    string
 		headers []string

@@ -3,7 +3,6 @@ package security_test
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/parley-im/parley/server"
-	"github.com/parley-im/parley/server/servertest"
 )
 
 // probe is asked by a bystander, and answered by well.
@@ -160,90 +158,6 @@ func TestMalformedTexto(t *testing.T) {
 			t.Errorf("after %s another session is %s", name, got)
 		}
 	}
-}
-
-// TestNothingIsLearntBySending (S12): who may not send to somebody, and who may,
-// gets the same answer, and causes the same work, whether there is such a user.
-func TestNothingIsLearntBySending(t *testing.T) {
-	t.Parallel()
-	dir, ca := servertest.NewAuthority(t)
-	w := newWorld(t, quiet, servertest.WithDevastator(t, dir, ca))
-	operate(t, w, "POST", "/v1/users", `{"user":"eve"}`)
-	operate(t, w, "POST", "/v1/users", `{"user":"ann","grants":["send:/$inbox/*"]}`)
-	there := w.rpc(t, w.key(t, "bob", nil, "").Secret) // bob, who is there, listens
-	if m, err := there.call("inbox.open", `{}`); err != nil || m.Error != nil {
-		t.Fatalf("%+v, %v", m.Error, err)
-	}
-	for user, want := range map[string]string{"eve": "no grant", "ann": ""} {
-		token := w.token(t, user)
-		native, titan, devastator := w.rpc(t, token), w.titan(t, token), w.devastator(t, servertest.Holding(t, ca, user))
-		heard := func(c *rpc, text string) string {
-			if err := c.say(text); err != nil {
-				t.Fatal(err)
-			}
-			p, err := c.read()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return string(p)
-		}
-		for by, say := range map[string]func(to string) string{
-			"native": func(to string) string {
-				return heard(native, `{"jsonrpc":"2.0","id":1,"method":"msg.send","params":{"to":"`+to+`","text":"x"}}`)
-			},
-			"titan": func(to string) string {
-				return heard(titan, `{"id":"s","method":"msg.send","params":[{"to":"`+to+`","message":"x"}]}`)
-			},
-			"devastator": func(to string) string {
-				return heard(devastator, `{"id":"s","method":"msg.send","params":{"to":"`+to+`","message":"x"}}`)
-			},
-			"rest": func(to string) string {
-				got := w.ask(t, "POST /v1/send", token, `{"to":"`+to+`","text":"x"}`)
-				return fmt.Sprint(got.status, len(got.header), got.body)
-			},
-		} {
-			say("bob") // the first time costs more
-			existing, work := w.work(t, func() string { return say("bob") })
-			absent, other := w.work(t, func() string { return say("bbb") })
-			if plain(existing) != plain(absent) || !strings.Contains(existing, want) {
-				t.Errorf("%s by %s is answered\n%s\n%s", user, by, existing, absent)
-			}
-			if want != "" && !maps.Equal(work, other) { // a letter is delivered to who is there
-				t.Errorf("%s by %s causes\n%v\n%v", user, by, work, other)
-			}
-		}
-	}
-}
-
-// plain is an answer without the names and numbers that differ each time.
-func plain(answer string) string {
-	return regexp.MustCompile(`"id":"[^"]*"|"seq":\d+|"to":"\w+"`).ReplaceAllString(answer, "")
-}
-
-// work is what do answers, and how much each counter of the program grew by it.
-func (w *world) work(t *testing.T, do func() string) (string, map[string]string) {
-	t.Helper()
-	read := func() map[string]float64 {
-		all := map[string]float64{}
-		for line := range strings.Lines(w.ask(t, "GET /admin/metrics", "", "").body) {
-			var value float64
-			name, number, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if _, err := fmt.Sscan(number, &value); err == nil && strings.HasPrefix(name, "parley_") && strings.Contains(name, "_total") &&
-				!strings.HasPrefix(name, "parley_audit_suppressed") && !strings.Contains(name, `"login"`) { // which are matters of time
-				all[name] = value
-			}
-		}
-		return all
-	}
-	before := read()
-	answer := do()
-	grown := map[string]string{}
-	for name, value := range read() {
-		if value != before[name] {
-			grown[name] = fmt.Sprint(value - before[name])
-		}
-	}
-	return answer, grown
 }
 
 // TestTitanLeavesNoTrace (S14, S16): neither a credential, good or not, nor what
