@@ -28,7 +28,9 @@ func dm(ctx context.Context, l *load) (Report, error) {
 		if receivers[i], err = dialect.receiver(ctx, i); err != nil {
 			return err
 		}
-		all[i], err = dialect.sender(ctx, i)
+		if all[i], err = dialect.sender(ctx, i); err == nil {
+			all[i].taken, receivers[i].took = receivers[i].acked.Load, all[i].ring
+		}
 		return err
 	})
 	if err != nil {
@@ -94,6 +96,7 @@ type receiver struct {
 	acked atomic.Int64 // confirmed
 	want  atomic.Int64 // how many there are, when it is known; -1 before
 
+	took  func()                              // called when acked may have grown; nil is nobody
 	frame func(frame []byte, now int64) error // of another protocol than the native one; nil is take
 	check func(again bool, text []byte) error // of each message; nil is none
 }
@@ -173,6 +176,9 @@ func (c *receiver) receive() error {
 			}
 		}
 		c.totals.delivered.Add(c.got - before)
+		if c.took != nil {
+			c.took()
+		}
 		if err := c.flush(); err != nil {
 			return err
 		}

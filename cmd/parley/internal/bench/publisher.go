@@ -39,7 +39,11 @@ type publisher struct {
 	// loads sent before it reads one.
 	due         []int64
 	sent, acked atomic.Int64
-	freed       chan struct{} // rung when acked has grown
+	freed       chan struct{} // rung when acked, or taken, has grown
+
+	// How many messages those who are meant have taken, which it is at most ahead of;
+	// nil when it does not wait for them.
+	taken func() int64
 
 	latency histogram // the reader's
 	refused int64     // the reader's: answered with an error
@@ -154,9 +158,13 @@ func (p *publisher) request(frame []byte) {
 	}
 }
 
+// ahead is how many windows a publisher is ahead of those who take its messages:
+// inboxes are bounded.
+const ahead = 16
+
 // reserve waits until message n fits the window.
 func (p *publisher) reserve(ctx context.Context, n int64) error {
-	for n-p.acked.Load() >= int64(len(p.due)) {
+	for n-p.acked.Load() >= int64(len(p.due)) || p.taken != nil && n-p.taken() >= ahead*int64(len(p.due)) {
 		if err := p.flush(); err != nil {
 			return err
 		}
@@ -234,10 +242,15 @@ func (p *publisher) receive() error {
 		}
 		p.totals.published.Add(acked - before)
 		p.acked.Store(acked)
-		select {
-		case p.freed <- struct{}{}:
-		default:
-		}
+		p.ring()
+	}
+}
+
+// ring has the sender look whether there is room.
+func (p *publisher) ring() {
+	select {
+	case p.freed <- struct{}{}:
+	default:
 	}
 }
 
