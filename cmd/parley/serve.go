@@ -50,6 +50,7 @@ func serve(c *cobra.Command, src server.Sources) error {
 	if err != nil {
 		return err
 	}
+	keepPrivate()
 	cfg.Log.Var = new(slog.LevelVar)
 	cfg.Logger = cfg.Log.Logger(os.Stderr, term.IsTerminal(int(os.Stderr.Fd())))
 	s, err := server.New(cfg)
