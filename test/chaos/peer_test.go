@@ -22,10 +22,12 @@ const (
 	opPong  = 10
 )
 
-// The paths of the two protocols.
+// The paths of the protocols over WebSocket.
 const (
 	rpcPath     = "/v1/rpc"
 	gobblerPath = "/stream/user/chaos"
+	titanPath   = "/"
+	textoPath   = "/v1/texto"
 )
 
 // peer is a WebSocket client spoken by hand, because it must be able to do what
