@@ -38,15 +38,15 @@ func certificate(t *testing.T, ca *auth.CA, r auth.Request) tls.Certificate {
 	return pair
 }
 
-// selfSigned is a certificate that calls its holder a user, by nobody's authority.
-func selfSigned(t *testing.T, user string) tls.Certificate {
+// selfSigned is a certificate that calls its holder Ann, by nobody's authority.
+func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: user}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ann"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -75,15 +75,15 @@ func TestCertificatesThatProveNobody(t *testing.T) {
 		return c
 	}
 	mixed := good
-	mixed.Certificate = append(slices.Clone(selfSigned(t, "ann").Certificate), good.Certificate...)
-	mixed.PrivateKey = selfSigned(t, "ann").PrivateKey
+	mixed.Certificate = append(slices.Clone(selfSigned(t).Certificate), good.Certificate...)
+	mixed.PrivateKey = selfSigned(t).PrivateKey
 	cases := map[string]tls.Certificate{
 		"expired":           certificate(t, ca, auth.Request{User: "ann", TTL: time.Minute, Now: now.Add(-time.Hour)}),
 		"not yet":           certificate(t, ca, auth.Request{User: "ann", TTL: time.Hour, Now: now.Add(time.Hour)}),
-		"one's own":         selfSigned(t, "ann"),
+		"one's own":         selfSigned(t),
 		"another CA's":      certificate(t, foreign, auth.Request{User: "ann", TTL: time.Hour, Now: now}),
 		"a server's":        certificate(t, ca, auth.Request{Hosts: []string{"ann"}, TTL: time.Hour, Now: now}),
-		"without its key":   {Certificate: good.Certificate, PrivateKey: selfSigned(t, "ann").PrivateKey},
+		"without its key":   {Certificate: good.Certificate, PrivateKey: selfSigned(t).PrivateKey},
 		"behind one's own":  mixed,
 		"with a huge chain": longer(1000),
 	}
