@@ -60,21 +60,11 @@ func (c *consumer) exhume(ctx context.Context) error {
 			return err
 		}
 	}
-	through := known
-	for page := (backend.Page{More: true}); page.More; through = max(through, page.Next) {
-		var err error
-		page, err = c.broker.log.Read(ctx, backend.Query{Stream: deadTopic(c.id.Owner).Stream(), After: through, MaxBytes: batchBytes})
-		if err != nil {
-			return err
-		}
-		for _, m := range page.Messages {
-			if seq, is, err := c.own(m); err != nil {
-				return err
-			} else if is {
-				dead = append(dead, seq)
-			}
-		}
+	later, through, err := c.buriedAfter(ctx, known)
+	if err != nil {
+		return err
 	}
+	dead = append(dead, later...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.replayed = nil
@@ -93,22 +83,55 @@ func (c *consumer) exhume(ctx context.Context) error {
 	return nil
 }
 
+// buriedAfter finds which messages that may be pending have a dead letter beyond
+// known, and up to where it has looked. A dead letter that was removed is in the
+// log still while an older one is; its message may have been replayed.
+func (c *consumer) buriedAfter(ctx context.Context, known parley.Seq) (dead []parley.Seq, through parley.Seq, err error) {
+	var letters []parley.Seq // as in dead
+	through = known
+	for page := (backend.Page{More: true}); page.More; through = max(through, page.Next) {
+		page, err = c.broker.log.Read(ctx, backend.Query{Stream: deadTopic(c.id.Owner).Stream(), After: through, MaxBytes: batchBytes})
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, m := range page.Messages {
+			if seq, is := c.own(m); is {
+				dead, letters = append(dead, seq), append(letters, m.Seq)
+			}
+		}
+	}
+	if len(dead) == 0 { // as nearly always
+		return nil, through, nil
+	}
+	removed, err := c.broker.removedLetters(ctx, c.id.Owner)
+	if err != nil {
+		return nil, 0, err
+	}
+	stays := dead[:0]
+	for i, seq := range dead {
+		if _, is := slices.BinarySearch(removed.Seqs, letters[i]); !is {
+			stays = append(stays, seq)
+		}
+	}
+	return stays, through, nil
+}
+
 // own reports whether the dead letter m is one of c's that may be pending, and of
-// which message.
-func (c *consumer) own(m *parley.Message) (seq parley.Seq, is bool, err error) {
+// which message. One that cannot be read is nobody's: what it has may come again.
+func (c *consumer) own(m *parley.Message) (seq parley.Seq, is bool) {
 	n, err := strconv.ParseUint(m.ID, 10, 64)
 	if err != nil {
-		return 0, false, nil //nolint:nilerr // of no message of ours
+		return 0, false // of no message of ours
 	}
 	seq = parley.Seq(n)
 	c.mu.Lock()
 	maybe := seq > c.cursor || c.pending.find(seq) != nil
 	c.mu.Unlock()
 	if !maybe {
-		return 0, false, nil
+		return 0, false
 	}
 	letter, err := readEnvelope(m)
-	return seq, err == nil && letter.Consumer == c.id, err
+	return seq, err == nil && letter.Consumer == c.id
 }
 
 // flush makes durable what becomes of messages that are dead letters already.
@@ -134,11 +157,8 @@ func (b *Broker) flushAll(ctx context.Context, owner string, r SeqRange) error {
 		}
 		for _, m := range page.Messages {
 			letter, err := readEnvelope(m)
-			if err != nil {
-				return err
-			}
-			if seen[letter.Consumer] {
-				continue
+			if err != nil || seen[letter.Consumer] {
+				continue // one that cannot be read can be removed
 			}
 			seen[letter.Consumer] = true
 			if err := b.with(ctx, letter.Consumer, func(c *consumer) error { return c.flush(ctx) }); err != nil && !errors.Is(err, parley.ErrNotFound) {

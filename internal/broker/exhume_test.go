@@ -149,3 +149,42 @@ func TestDeadOfAnother(t *testing.T) {
 		}
 	})
 }
+
+// TestReplayedIsNotDead: what was replayed before the cursor came to it is
+// delivered also when the power fails before that is saved, although its dead
+// letter is still in the log behind an older one.
+func TestReplayedIsNotDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openLog(t)
+		kv := &deafKV{DB: db}
+		b := start(t, db, broker.Config{KV: kv})
+		c := device(t, b, "ann", "phone")
+		u := c.inbox(broker.Delivery{})
+		first := send(t, b, "ann", "the first, which stays")
+		c.deliveries(1)
+		refuse(t, b, c, u, first)
+		second := send(t, b, "ann", "a")
+		c.deliveries(1)
+		kv.to("consumer/")
+		refuse(t, b, c, u, second)
+
+		kv = &deafKV{DB: db}
+		kv.to("consumer/")
+		b = start(t, db, broker.Config{KV: kv})
+		device(t, b, "ann", "phone").inbox(broker.Delivery{})
+		letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
+		if err != nil || len(letters) != 2 {
+			t.Fatalf("the dead letters are %+v, %v", letters, err)
+		}
+		if err := b.ReplayDeadLetter(t.Context(), "ann", letters[1].Seq); err != nil {
+			t.Fatal(err)
+		}
+
+		b = start(t, db, broker.Config{KV: db})
+		c = device(t, b, "ann", "phone")
+		c.inbox(broker.Delivery{})
+		if texts, _, _ := c.deliveries(1); texts[0] != "a" {
+			t.Errorf("got %v", texts)
+		}
+	})
+}
