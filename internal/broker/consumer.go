@@ -75,7 +75,7 @@ type consumer struct {
 	turnBy  time.Duration // when that one is passed over, if somebody waits for it
 	reading *member       // who reads on beyond the cursor just now
 	refused bool          // somebody came meanwhile
-	epoch   int           // grows when the cursor was set
+	epoch   int           // grows when what is read at that moment does not count
 
 	rev     uint64 // of the record
 	unmade  bool   // there is none, and the disk is too full to make it

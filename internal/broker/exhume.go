@@ -190,11 +190,11 @@ func (b *Broker) ReplayDeadLetter(ctx context.Context, owner string, seq parley.
 			return err // somebody was faster
 		}
 		ctx := context.WithoutCancel(ctx) // it is done whole
-		err = c.revive(ctx, letter)
+		ahead, err := c.revive(ctx, letter)
 		if err == nil {
 			err = b.removeDeadLetters(ctx, owner, SeqRange{seq, seq})
 		}
-		c.revived(letter, err == nil)
+		c.revived(letter, err == nil, ahead)
 		return err
 	})
 }
@@ -204,24 +204,30 @@ func (b *Broker) ReplayDeadLetter(ctx context.Context, owner string, seq parley.
 const untilRemoved = time.Hour
 
 // revive makes the message of a dead letter pending again, durably; it is not
-// delivered before revived says that the dead letter is no more.
-func (c *consumer) revive(ctx context.Context, l DeadLetter) error {
+// delivered before revived says that the dead letter is no more. Ahead is that the
+// cursor has yet to come to it: that may be before.
+func (c *consumer) revive(ctx context.Context, l DeadLetter) (ahead bool, err error) {
 	f, err := c.fetch(ctx, []again{{seq: l.Message.Seq}})
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(f.messages) == 0 {
-		return fmt.Errorf("the message of dead letter %d is no longer stored: %w", l.Seq, parley.ErrNotFound)
+		return false, fmt.Errorf("the message of dead letter %d is no longer stored: %w", l.Seq, parley.ErrNotFound)
 	}
 	c.mu.Lock()
 	i := c.pending.from(l.Message.Seq)
 	switch {
 	case l.Message.Seq > c.cursor || c.pending.find(l.Message.Seq) != nil:
+		// It will be delivered anyway, unless somebody is reading past it just now.
+		if i, ahead = slices.BinarySearch(c.ahead, l.Message.Seq); ahead {
+			c.ahead = slices.Delete(slices.Clone(c.ahead), i, i+1)
+			c.epoch++
+		}
 		c.mu.Unlock()
-		return nil // it will be delivered anyway
+		return ahead, nil
 	case c.pending.live >= c.broker.cfg.Limits.InFlight || len(c.replayed) >= maxReplays:
 		c.mu.Unlock()
-		return fmt.Errorf("too much is to be delivered already, try again: %w", parley.ErrUnavailable)
+		return false, fmt.Errorf("too much is to be delivered already, try again: %w", parley.ErrUnavailable)
 	}
 	c.pending.insert(i, flight{
 		seq: l.Message.Seq, state: waiting, deliveries: l.Attempts, asks: asks(f.messages[0]), due: c.broker.elapsed() + untilRemoved,
@@ -229,12 +235,12 @@ func (c *consumer) revive(ctx context.Context, l DeadLetter) error {
 	c.broker.stats.consumers.resumed.Add(1)
 	c.replayed = ascending(append(c.replayed, l.Seq))
 	c.mu.Unlock()
-	return c.sync(ctx)
+	return false, c.sync(ctx)
 }
 
 // revived has the message of a dead letter delivered again, which was removed; or
 // not, for it was not.
-func (c *consumer) revived(l DeadLetter, removed bool) {
+func (c *consumer) revived(l DeadLetter, removed, ahead bool) {
 	c.mu.Lock()
 	i := slices.Index(c.replayed, l.Seq)
 	if i >= 0 {
@@ -243,6 +249,9 @@ func (c *consumer) revived(l DeadLetter, removed bool) {
 	}
 	f := c.pending.find(l.Message.Seq)
 	if !removed {
+		if ahead && l.Message.Seq > c.cursor {
+			c.ahead = ascending(append(slices.Clone(c.ahead), l.Message.Seq))
+		}
 		if i >= 0 && f != nil {
 			c.pending.remove(f)
 			c.broker.stats.consumers.dropped.Add(1)
@@ -250,7 +259,6 @@ func (c *consumer) revived(l DeadLetter, removed bool) {
 		c.mu.Unlock()
 		return
 	}
-	c.ahead = slices.DeleteFunc(slices.Clone(c.ahead), func(seq parley.Seq) bool { return seq == l.Message.Seq })
 	if f != nil && f.state == waiting {
 		f.due = 0
 		if c.mode == broadcast && len(c.members) > 0 {

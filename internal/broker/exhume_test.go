@@ -188,3 +188,63 @@ func TestReplayedIsNotDead(t *testing.T) {
 		}
 	})
 }
+
+// hookedKV calls before, once, when a record is to be written whose key begins so.
+type hookedKV struct {
+	*pebble.DB
+
+	prefix string
+	before func()
+}
+
+func (kv *hookedKV) Put(ctx context.Context, r backend.Record) (uint64, error) {
+	if do := kv.before; do != nil && strings.HasPrefix(r.Key, kv.prefix) {
+		kv.before = nil
+		do()
+	}
+	return kv.DB.Put(ctx, r)
+}
+
+// TestReplayedWhileItIsPassed: what is replayed is delivered also when the cursor
+// comes to it at that moment.
+func TestReplayedWhileItIsPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openLog(t)
+		deaf := &deafKV{DB: db}
+		b := start(t, db, broker.Config{KV: deaf})
+		c := device(t, b, "ann", "phone")
+		u := c.inbox(broker.Delivery{})
+		first := send(t, b, "ann", "the first, which stays")
+		c.deliveries(1)
+		refuse(t, b, c, u, first)
+		send(t, b, "ann", "a")
+		second := send(t, b, "ann", "b")
+		c.deliveries(2)
+		deaf.to("consumer/")
+		refuse(t, b, c, u, second)
+
+		kv := &hookedKV{DB: db, prefix: "dead/"}
+		b = start(t, db, broker.Config{KV: kv})
+		c = device(t, b, "ann", "phone")
+		u = c.inbox(broker.Delivery{MaxInFlight: 1})
+		_, seqs, _ := c.deliveries(1)
+		letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
+		if err != nil || len(letters) != 2 {
+			t.Fatalf("the dead letters are %+v, %v", letters, err)
+		}
+		kv.before = func() {
+			c.ack(u, seqs[0])
+			for more := true; more; { // it reads on
+				n := len(c.due)
+				c.due = c.Next(t.Context(), c.due)
+				more = len(c.due) > n
+			}
+		}
+		if err := b.ReplayDeadLetter(t.Context(), "ann", letters[1].Seq); err != nil || kv.before != nil {
+			t.Fatal(err)
+		}
+		if texts, _, _ := c.deliveries(1); texts[0] != "b" {
+			t.Errorf("got %v", texts)
+		}
+	})
+}
