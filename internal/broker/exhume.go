@@ -191,12 +191,26 @@ func (b *Broker) ReplayDeadLetter(ctx context.Context, owner string, seq parley.
 		}
 		ctx := context.WithoutCancel(ctx) // it is done whole
 		ahead, err := c.revive(ctx, letter)
+		removed := false
 		if err == nil {
-			err = b.removeDeadLetters(ctx, owner, SeqRange{seq, seq})
+			removed, err = b.removeReplayed(ctx, owner, seq)
 		}
-		c.revived(letter, err == nil, ahead)
+		c.revived(letter, removed, ahead)
 		return err
 	})
+}
+
+// removeReplayed removes a dead letter whose message is pending again. Removed may
+// be although that fails: rather is its message delivered twice than never.
+func (b *Broker) removeReplayed(ctx context.Context, owner string, seq parley.Seq) (removed bool, err error) {
+	if err = b.removeDeadLetters(ctx, owner, SeqRange{seq, seq}); err == nil {
+		return true, nil
+	}
+	_, gone := b.deadLetter(ctx, owner, seq)
+	if errors.Is(gone, parley.ErrNotFound) {
+		return true, nil
+	}
+	return gone != nil, err
 }
 
 // untilRemoved is for how long a message that is replayed waits for its dead letter

@@ -248,3 +248,37 @@ func TestReplayedWhileItIsPassed(t *testing.T) {
 		}
 	})
 }
+
+// TestReplayedAndHalfRemoved: when a dead letter is gone although removing it has
+// failed, its message is delivered.
+func TestReplayedAndHalfRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openLog(t)
+		kv := &deafKV{DB: db}
+		b := start(t, db, broker.Config{KV: kv})
+		c := device(t, b, "ann", "phone")
+		u := c.inbox(broker.Delivery{})
+		for _, text := range []string{"a", "b", "c"} {
+			seq := send(t, b, "ann", text)
+			c.deliveries(1)
+			refuse(t, b, c, u, seq)
+		}
+		letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
+		if err != nil || len(letters) != 3 {
+			t.Fatalf("the dead letters are %+v, %v", letters, err)
+		}
+		if err := b.RemoveDeadLetters(t.Context(), "ann", broker.SeqRange{First: letters[1].Seq, Last: letters[1].Seq}); err != nil {
+			t.Fatal(err)
+		}
+		kv.to("dead/")
+		if err := b.ReplayDeadLetter(t.Context(), "ann", letters[0].Seq); err != nil {
+			t.Error(err)
+		}
+		if texts, _, _ := c.deliveries(1); texts[0] != "a" {
+			t.Errorf("got %v", texts)
+		}
+		if letters, _, err = b.DeadLetters(t.Context(), "ann", 0, 10); err != nil || len(letters) != 1 {
+			t.Errorf("then the dead letters are %+v, %v", letters, err)
+		}
+	})
+}
