@@ -338,7 +338,7 @@ func (c *consumer) create(ctx context.Context, u *Subscription, m *member) error
 	}
 	c.reset(cursor, c.broker.cfg.Clock.Now())
 	c.mu.Lock()
-	c.known = known
+	c.learn(known)
 	c.mu.Unlock()
 	m.created = true
 	if c.broker.cfg.KV == nil {
@@ -398,6 +398,7 @@ func (c *consumer) reset(cursor parley.Seq, active time.Time) {
 	}
 	c.pending.tidy()
 	c.dying, c.reading, c.ahead = nil, nil, nil
+	c.learn(0)
 	c.cursor = cursor
 	for _, m := range c.members {
 		m.cursor, m.again = cursor, nil

@@ -139,8 +139,8 @@ func (c *consumer) buriedLocked(dying []death, buried map[parley.Seq]parley.Seq,
 	for _, d := range dying {
 		f := c.pending.find(d.seq)
 		at, is := buried[d.seq]
-		if is && len(c.ahead) == 0 {
-			c.known = max(c.known, at)
+		if is {
+			c.learn(at)
 		}
 		switch {
 		case f == nil || f.state != perishing:

@@ -22,6 +22,7 @@ import (
 // consumer.mu.
 type burials struct {
 	known    parley.Seq   // up to which dead letter they are not pending; of the record
+	seen     parley.Seq   // what is known once the cursor has passed what is ahead
 	replayed []parley.Seq // dead letters that are made pending and are not removed yet; in order
 	ahead    []parley.Seq // messages beyond the cursor that are dead letters; in order, and not changed in place
 }
@@ -36,6 +37,15 @@ func (b *burials) passed(cursor parley.Seq) {
 		i++
 	}
 	b.ahead = b.ahead[i:]
+	b.learn(0)
+}
+
+// learn notes that the dead letters up to through are not pending, but for those
+// ahead: of these the record tells nothing.
+func (b *burials) learn(through parley.Seq) {
+	if b.seen = max(b.seen, through); len(b.ahead) == 0 {
+		b.known = max(b.known, b.seen)
+	}
 }
 
 // skips reports whether m is a dead letter although the cursor has not come to it.
@@ -77,9 +87,7 @@ func (c *consumer) exhume(ctx context.Context) error {
 		}
 	}
 	c.pending.tidy()
-	if len(c.ahead) == 0 {
-		c.known = through
-	}
+	c.learn(through)
 	return nil
 }
 

@@ -282,3 +282,34 @@ func TestReplayedAndHalfRemoved(t *testing.T) {
 		}
 	})
 }
+
+// TestSeekBehindTheDead: who goes back gets dead letters' messages again, also when
+// the power had failed as one of them died, and after a restart.
+func TestSeekBehindTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openLog(t)
+		kv := &deafKV{DB: db}
+		b := start(t, db, broker.Config{KV: kv})
+		c := device(t, b, "ann", "phone")
+		u := c.inbox(broker.Delivery{})
+		first := send(t, b, "ann", "a")
+		c.deliveries(1)
+		refuse(t, b, c, u, first)
+		second := send(t, b, "ann", "b")
+		c.deliveries(1)
+		kv.to("consumer/")
+		refuse(t, b, c, u, second)
+
+		b = start(t, db, broker.Config{KV: db})
+		id := broker.ConsumerID{Topic: parley.InboxTopic("ann"), Owner: "ann", Name: "phone"}
+		if err := b.SeekConsumer(t.Context(), id, broker.Start{Kind: broker.AfterSeq}); err != nil {
+			t.Fatal(err)
+		}
+		b = start(t, db, broker.Config{KV: db})
+		c = device(t, b, "ann", "phone")
+		c.inbox(broker.Delivery{})
+		if texts, _, _ := c.deliveries(2); !slices.Equal(texts, []string{"a", "b"}) {
+			t.Errorf("got %v", texts)
+		}
+	})
+}
