@@ -105,8 +105,6 @@ func (db *DB) beginUsage() error {
 
 // countUsage counts what was stored before usage was.
 func (db *DB) countUsage() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	for {
 		select {
 		case <-db.stop:
@@ -120,7 +118,7 @@ func (db *DB) countUsage() {
 			default:
 			}
 			var err error
-			if done, err = db.countSome(ctx); err != nil {
+			if done, err = db.countSome(context.Background()); err != nil {
 				db.opt.Logger.Error("cannot count what users have stored, so that quotas hold too little: it goes on after a restart", "error", err)
 				break
 			}
