@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"time"
 
@@ -122,7 +123,7 @@ func (c *Config) Check() error {
 	if c.Duration <= 0 {
 		errs = append(errs, fmt.Errorf("--duration must be above 0: %w", parley.ErrInvalid))
 	}
-	if c.Online < 0 || c.Online > 100 {
+	if c.Online < 0 || c.Online > 100 || math.IsNaN(c.Online) {
 		errs = append(errs, fmt.Errorf("--online must be 0 to 100: %w", parley.ErrInvalid))
 	}
 	if c.InFlight < 0 {
