@@ -101,7 +101,7 @@ const (
 	adviseIndex   = "the messages are whole, but reading by topic or counting may leave some out: restore a backup"
 	adviseKeys    = "the messages are whole, but a publish that is sent again may be stored twice: restore a backup, or live with it for 24 hours"
 	adviseRecord  = "what was kept under that key is lost: restore a backup"
-	adviseUsage   = "the messages are whole, but that user cannot send while there are quotas, or sends too much: restore a backup"
+	adviseUsage   = "the messages are whole, but that user may have more stored than the quota: restore a backup, or live with it"
 	adviseNewer   = "use a newer program"
 )
 

@@ -143,8 +143,10 @@ func (db *DB) used(user string) (amount, error) {
 	case err != nil:
 		return a, err
 	default:
+		// Nobody's messages are kept out, nor kept for ever, by a wrong count.
 		if a, err = decodeAmount(v); err != nil {
-			return a, fmt.Errorf("the usage of a user: %w", err)
+			db.opt.Logger.Error("what a user has stored is not known any more, so that their quota holds too little", "key", fmt.Sprintf("%x", usageKey(user)), "error", err)
+			a = amount{}
 		}
 	}
 	if len(u.known) >= maxKnown {

@@ -171,6 +171,17 @@ func TestUsageSurvives(t *testing.T) {
 	if r := check(t, dir); len(r.Faults) != 1 || !strings.Contains(r.Faults[0].Problem, "the usage of user ") {
 		t.Errorf("a damaged count: %+v", r)
 	}
+	db = mustOpen(t, dir, pebble.Options{Logger: slog.New(slog.DiscardHandler)})
+	other := sent("bob", "/x/y", 10)
+	if _, err := db.Append(t.Context(), []backend.Entry{{Message: other}, {Message: sent("ann", "/x/y", 10), Quota: 1 << 20}}); err != nil {
+		t.Errorf("with a damaged count: %v", err)
+	}
+	if _, err := db.Trim(t.Context(), "x", backend.Retention{Through: other.Seq}); err != nil {
+		t.Errorf("with a damaged count: %v", err)
+	}
+	mustUse(t, db, "ann", 0)
+	mustUse(t, db, "bob", 0)
+	mustClose(t, db)
 }
 
 // TestUsageAfterCrash: the kept counts equal a recount of what is stored after each
