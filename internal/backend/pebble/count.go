@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -103,6 +104,9 @@ func (db *DB) beginUsage() error {
 	return db.wait(batch)
 }
 
+// countRetry is how long counting waits after an error, such as a full disk.
+const countRetry = time.Minute
+
 // countUsage counts what was stored before usage was.
 func (db *DB) countUsage() {
 	for {
@@ -111,17 +115,20 @@ func (db *DB) countUsage() {
 			return
 		case <-db.usage.wake:
 		}
+		wait := time.Duration(0)
 		for done := false; !done; {
 			select {
 			case <-db.stop:
 				return
-			default:
+			case <-time.After(wait):
 			}
 			var err error
 			if done, err = db.countSome(context.Background()); err != nil {
-				db.opt.Logger.Error("cannot count what users have stored, so that quotas hold too little: it goes on after a restart", "error", err)
-				break
+				wait = countRetry
+				db.opt.Logger.Error("cannot count what users have stored, so that quotas hold too little for now: it is tried again", "in", wait, "error", err)
+				continue
 			}
+			wait = 0
 		}
 	}
 }
