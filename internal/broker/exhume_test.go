@@ -63,9 +63,7 @@ func TestDeadOrPending(t *testing.T) {
 				b := start(t, db, broker.Config{KV: kv})
 				c := device(t, b, "ann", "phone")
 				u := c.inbox(broker.Delivery{})
-				first := send(t, b, "ann", "the first, which stays")
-				c.deliveries(1)
-				refuse(t, b, c, u, first)
+				letterRefused(t, b, c, u, "the first, which stays")
 				send(t, b, "ann", "a")
 				b2 := send(t, b, "ann", "b")
 				send(t, b, "ann", "c")
@@ -124,6 +122,24 @@ func refuse(t *testing.T, _ *broker.Broker, c *client, u *broker.Subscription, s
 	}
 }
 
+// letterRefused sends Ann a letter and makes it a dead one.
+func letterRefused(t *testing.T, b *broker.Broker, c *client, u *broker.Subscription, text string) {
+	t.Helper()
+	seq := send(t, b, "ann", text)
+	c.deliveries(1)
+	refuse(t, b, c, u, seq)
+}
+
+// deadOfAnn are Ann's dead letters, n of them.
+func deadOfAnn(t *testing.T, b *broker.Broker, n int) []broker.DeadLetter {
+	t.Helper()
+	letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
+	if err != nil || len(letters) != n {
+		t.Fatalf("the dead letters are %+v, %v, want %d", letters, err, n)
+	}
+	return letters
+}
+
 // TestDeadOfAnother: a device that begins anew gets what an earlier one of its
 // name has refused, and also after a restart.
 func TestDeadOfAnother(t *testing.T) {
@@ -160,9 +176,7 @@ func TestReplayedIsNotDead(t *testing.T) {
 		b := start(t, db, broker.Config{KV: kv})
 		c := device(t, b, "ann", "phone")
 		u := c.inbox(broker.Delivery{})
-		first := send(t, b, "ann", "the first, which stays")
-		c.deliveries(1)
-		refuse(t, b, c, u, first)
+		letterRefused(t, b, c, u, "the first, which stays")
 		second := send(t, b, "ann", "a")
 		c.deliveries(1)
 		kv.to("consumer/")
@@ -172,10 +186,7 @@ func TestReplayedIsNotDead(t *testing.T) {
 		kv.to("consumer/")
 		b = start(t, db, broker.Config{KV: kv})
 		device(t, b, "ann", "phone").inbox(broker.Delivery{})
-		letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
-		if err != nil || len(letters) != 2 {
-			t.Fatalf("the dead letters are %+v, %v", letters, err)
-		}
+		letters := deadOfAnn(t, b, 2)
 		if err := b.ReplayDeadLetter(t.Context(), "ann", letters[1].Seq); err != nil {
 			t.Fatal(err)
 		}
@@ -214,9 +225,7 @@ func TestReplayedWhileItIsPassed(t *testing.T) {
 		b := start(t, db, broker.Config{KV: deaf})
 		c := device(t, b, "ann", "phone")
 		u := c.inbox(broker.Delivery{})
-		first := send(t, b, "ann", "the first, which stays")
-		c.deliveries(1)
-		refuse(t, b, c, u, first)
+		letterRefused(t, b, c, u, "the first, which stays")
 		send(t, b, "ann", "a")
 		second := send(t, b, "ann", "b")
 		c.deliveries(2)
@@ -228,10 +237,7 @@ func TestReplayedWhileItIsPassed(t *testing.T) {
 		c = device(t, b, "ann", "phone")
 		u = c.inbox(broker.Delivery{MaxInFlight: 1})
 		_, seqs, _ := c.deliveries(1)
-		letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
-		if err != nil || len(letters) != 2 {
-			t.Fatalf("the dead letters are %+v, %v", letters, err)
-		}
+		letters := deadOfAnn(t, b, 2)
 		kv.before = func() {
 			c.ack(u, seqs[0])
 			for more := true; more; { // it reads on
@@ -259,14 +265,9 @@ func TestReplayedAndHalfRemoved(t *testing.T) {
 		c := device(t, b, "ann", "phone")
 		u := c.inbox(broker.Delivery{})
 		for _, text := range []string{"a", "b", "c"} {
-			seq := send(t, b, "ann", text)
-			c.deliveries(1)
-			refuse(t, b, c, u, seq)
+			letterRefused(t, b, c, u, text)
 		}
-		letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
-		if err != nil || len(letters) != 3 {
-			t.Fatalf("the dead letters are %+v, %v", letters, err)
-		}
+		letters := deadOfAnn(t, b, 3)
 		if err := b.RemoveDeadLetters(t.Context(), "ann", broker.SeqRange{First: letters[1].Seq, Last: letters[1].Seq}); err != nil {
 			t.Fatal(err)
 		}
@@ -277,9 +278,7 @@ func TestReplayedAndHalfRemoved(t *testing.T) {
 		if texts, _, _ := c.deliveries(1); texts[0] != "a" {
 			t.Errorf("got %v", texts)
 		}
-		if letters, _, err = b.DeadLetters(t.Context(), "ann", 0, 10); err != nil || len(letters) != 1 {
-			t.Errorf("then the dead letters are %+v, %v", letters, err)
-		}
+		deadOfAnn(t, b, 1)
 	})
 }
 
@@ -292,9 +291,7 @@ func TestSeekBehindTheDead(t *testing.T) {
 		b := start(t, db, broker.Config{KV: kv})
 		c := device(t, b, "ann", "phone")
 		u := c.inbox(broker.Delivery{})
-		first := send(t, b, "ann", "a")
-		c.deliveries(1)
-		refuse(t, b, c, u, first)
+		letterRefused(t, b, c, u, "a")
 		second := send(t, b, "ann", "b")
 		c.deliveries(1)
 		kv.to("consumer/")
