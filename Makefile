@@ -25,11 +25,16 @@ lint: ## the first run builds the linter, which takes a minute or two
 	$(LINT) run ./...
 
 fuzz: ## every fuzz target with FUZZ inputs
-	@go test -list '^Fuzz' ./... \
-	| awk '/^Fuzz/ {names[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, names[i]; n = 0}' \
-	| while read -r package name; do \
-		echo "$$package $$name"; \
-		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) "$$package"; \
+	@made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; corpus=$$(go env GOCACHE)/fuzz; \
+	go test -list '^Fuzz' ./... \
+	| awk '/^Fuzz/ {names = names " " $$1} /^ok/ {if (names) print $$2 names; names = ""}' \
+	| while read -r package names; do \
+		go test -c -fuzz . -o "$$made/fuzz.test" "$$package"; \
+		cd "$$(go list -f '{{.Dir}}' "$$package")"; \
+		for name in $$names; do \
+			echo "$$package $$name"; \
+			"$$made/fuzz.test" -test.run '^$$' -test.fuzz "^$$name\$$" -test.fuzztime $(FUZZ) -test.fuzzcachedir "$$corpus/$$package"; \
+		done; \
 	done
 
 bench: ## micro-benchmarks of the hot path
