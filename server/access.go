@@ -269,11 +269,7 @@ func (s *Server) watch(ctx context.Context, at peer) *broker.Watch {
 	}}
 	w.Over = func(who *account.Principal, err error) { s.exceeded(ctx, who, at, err) }
 	w.Spend = func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
-		err := s.access.rates.publishes(who, at.address, o, t, bytes)
-		if err != nil {
-			s.exceeded(ctx, who, at, err)
-		}
-		return err
+		return s.charge(ctx, at, who, o, t, bytes)
 	}
 	return w
 }
@@ -329,14 +325,23 @@ func (s *Server) denied(r *http.Request, who *account.Principal, what string) {
 	})
 }
 
+// charge counts a message that is to be stored, and refuses and notes one too many.
+func (s *Server) charge(ctx context.Context, at peer, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
+	err := s.access.rates.publishes(who, at.address, o, t, bytes)
+	if err != nil {
+		s.exceeded(ctx, who, at, err)
+	}
+	return err
+}
+
 // spend counts a message that a request is to store, and refuses one too many.
 func (s *Server) spend(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
-	return s.watch(r.Context(), s.at(r, "http")).Spend(who, o, t, bytes)
+	return s.charge(r.Context(), s.at(r, "http"), who, o, t, bytes)
 }
 
 // over notes what a quota has refused of a request.
 func (s *Server) over(r *http.Request, who *account.Principal, err error) {
-	s.watch(r.Context(), s.at(r, "http")).Over(who, err)
+	s.exceeded(r.Context(), who, s.at(r, "http"), err)
 }
 
 // exceeded notes that somebody did too much.

@@ -185,8 +185,9 @@ func (db *DB) countFrom(ctx context.Context, st *usageState) (map[string]int64, 
 		n++
 		s := streamOf(it.Key())
 		if s != at {
-			if at = s; err == nil {
-				floor, err = floorIn(db.db, s)
+			at = s
+			if floor, err = floorIn(db.db, s); err != nil {
+				return nil, err
 			}
 		}
 		first := seqOf(it.Key())
@@ -194,20 +195,17 @@ func (db *DB) countFrom(ctx context.Context, st *usageState) (map[string]int64, 
 		if first > st.since {
 			continue
 		}
-		value, readErr := it.ValueAndErr()
-		if err = errors.Join(err, readErr); err != nil {
+		value, err := it.ValueAndErr()
+		if err != nil {
 			return nil, err
 		}
-		st.seq, err = countBlock(sum, value, s, first, floor)
-		if errors.Is(err, errCorrupt) { // who reads it is told so, and a check tells it
-			err = nil
-		}
-		if err != nil {
+		// Of a damaged block who reads it is told, and a check tells it.
+		if st.seq, err = countBlock(sum, value, s, first, floor); err != nil && !errors.Is(err, errCorrupt) {
 			return nil, err
 		}
 	}
 	st.complete = !it.Valid()
-	return sum.bytes, errors.Join(err, it.Error())
+	return sum.bytes, it.Error()
 }
 
 // countBlock adds a block's messages above floor to sum, and returns its last seq.
