@@ -269,7 +269,7 @@ func (s *Server) watch(ctx context.Context, at peer) *broker.Watch {
 	}}
 	w.Over = func(who *account.Principal, err error) { s.exceeded(ctx, who, at, err) }
 	w.Spend = func(who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
-		return s.charge(ctx, at, who, o, t, bytes)
+		return s.within(ctx, who, at, s.access.rates.publishes(who, at.address, o, t, bytes))
 	}
 	return w
 }
@@ -325,9 +325,8 @@ func (s *Server) denied(r *http.Request, who *account.Principal, what string) {
 	})
 }
 
-// charge counts a message that is to be stored, and refuses and notes one too many.
-func (s *Server) charge(ctx context.Context, at peer, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
-	err := s.access.rates.publishes(who, at.address, o, t, bytes)
+// within is err, of a rate, and notes it if there is one.
+func (s *Server) within(ctx context.Context, who *account.Principal, at peer, err error) error {
 	if err != nil {
 		s.exceeded(ctx, who, at, err)
 	}
@@ -336,7 +335,8 @@ func (s *Server) charge(ctx context.Context, at peer, who *account.Principal, o 
 
 // spend counts a message that a request is to store, and refuses one too many.
 func (s *Server) spend(r *http.Request, who *account.Principal, o account.Operation, t parley.Topic, bytes int) error {
-	return s.charge(r.Context(), s.at(r, "http"), who, o, t, bytes)
+	at := s.at(r, "http")
+	return s.within(r.Context(), who, at, s.access.rates.publishes(who, at.address, o, t, bytes))
 }
 
 // over notes what a quota has refused of a request.

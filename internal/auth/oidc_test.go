@@ -39,19 +39,24 @@ func idToken(t testing.TB, claims string) account.Credential {
 	return account.Credential{Kind: account.IDToken, Issuer: "google", Secret: mint(t, head("RS256", "g"), claims, "RS256", newKeys().rsa)}
 }
 
-// TestGoogle: signing in links the subject to a user, tells the profile, and
-// brings a token of this server.
-func TestGoogle(t *testing.T) {
+// withGoogle signs people in with Google, and gives them tokens for so long.
+func withGoogle(t *testing.T, d *account.Directory, w *watch, ttl time.Duration) *auth.Authenticator {
+	t.Helper()
 	p := newPublisher(t, jwk("g", newKeys().rsa.Public()))
 	signer, err := auth.GenerateSigner("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDirectory(t)
-	w := new(watch)
-	a := running(t, newAuth(t, auth.Config{
-		Directory: d, Clock: w.clock(), Signer: signer, Providers: []auth.Provider{google(p.URL)}, Reach: auth.Reach{Private: true}, TokenTTL: time.Hour,
+	return running(t, newAuth(t, auth.Config{
+		Directory: d, Clock: w.clock(), Signer: signer, Providers: []auth.Provider{google(p.URL)}, Reach: auth.Reach{Private: true}, TokenTTL: ttl,
 	}))
+}
+
+// TestGoogle: signing in links the subject to a user, tells the profile, and
+// brings a token of this server.
+func TestGoogle(t *testing.T) {
+	d, w := newDirectory(t), new(watch)
+	a := withGoogle(t, d, w, time.Hour)
 	var user string
 	for _, iss := range []string{"https://accounts.google.com", "accounts.google.com"} {
 		c := idToken(t, idClaims(map[string]any{"iss": iss}))
@@ -107,7 +112,7 @@ func TestGoogle(t *testing.T) {
 		}
 	}
 	// An ID token is no token, and the other way round.
-	_, err = a.Verify(t.Context(), token(idToken(t, idClaims(nil)).Secret))
+	_, err := a.Verify(t.Context(), token(idToken(t, idClaims(nil)).Secret))
 	refused(t, err)
 	made, err := a.Issue("ann", "", time.Hour, nil)
 	if err != nil {
@@ -129,16 +134,8 @@ func TestGoogle(t *testing.T) {
 // TestSignInAfterRevocation (S4): an ID token from before a user's credentials were
 // revoked brings no new one; one from afterwards does.
 func TestSignInAfterRevocation(t *testing.T) {
-	p := newPublisher(t, jwk("g", newKeys().rsa.Public()))
-	signer, err := auth.GenerateSigner("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := newDirectory(t)
-	w := new(watch)
-	a := running(t, newAuth(t, auth.Config{
-		Directory: d, Clock: w.clock(), Signer: signer, Providers: []auth.Provider{google(p.URL)}, Reach: auth.Reach{Private: true},
-	}))
+	d, w := newDirectory(t), new(watch)
+	a := withGoogle(t, d, w, 0)
 	old := idToken(t, idClaims(map[string]any{"iat": start().Add(-time.Minute).Unix()}))
 	login, err := a.Verify(t.Context(), old)
 	if err != nil {

@@ -47,10 +47,7 @@ func TestDeadOrPending(t *testing.T) {
 		"it dies soon after it was stored": {false, "consumer/", refuse},
 		"it is replayed": {true, "dead/", func(t *testing.T, b *broker.Broker, c *client, u *broker.Subscription, seq parley.Seq) {
 			refuse(t, b, c, u, seq)
-			letters, _, err := b.DeadLetters(t.Context(), "ann", 0, 10)
-			if err != nil || len(letters) != 2 {
-				t.Fatalf("%d dead letters, %v", len(letters), err)
-			}
+			letters := deadOfAnn(t, b, 2)
 			if err := b.ReplayDeadLetter(t.Context(), "ann", letters[1].Seq); !errors.Is(err, parley.ErrUnavailable) {
 				t.Errorf("the replay: %v", err)
 			}
